@@ -1,0 +1,78 @@
+"""How kernels are compiled: one decorator, strict floating point, and a cache that cannot go stale.
+
+Numba keys a cached kernel on the file that defines it, not on the files of the kernels it calls, so an edit
+to a small rule would leave an old compiled `step` behind. Here the cache folder's name carries a hash of every
+kernel source: any edit gives a new folder, and the old ones are removed.
+
+Floating point is strict (no fastmath): sums keep their order, so results are the same bit for bit with and
+without the JIT and on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config as _config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_KERNEL_ROOMS = ("core", "scan", "book", "risk", "alpha")
+
+
+def source_fingerprint() -> str:
+    """Sixteen hex digits over the sources of the rooms that hold kernels, and Numba's version."""
+    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
+    for room in _KERNEL_ROOMS:
+        for path in sorted((_PACKAGE / room).rglob("*.py")):
+            digest.update(path.relative_to(_PACKAGE).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cache_root() -> Path:
+    beside = _PACKAGE / "__pycache__"
+    try:
+        beside.mkdir(exist_ok=True)
+    except OSError:
+        pass
+    if os.access(beside, os.W_OK):
+        return beside
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "dolphin"
+
+
+def _use_fresh_cache() -> Path:
+    root = _cache_root()
+    folder = root / f"kernels-{source_fingerprint()}"
+    if not folder.exists():
+        for stale in root.glob("kernels-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+    return folder
+
+
+CACHE_DIR = Path(_config.CACHE_DIR) if _config.CACHE_DIR else _use_fresh_cache()
+_config.CACHE_DIR = str(CACHE_DIR)
+
+
+def cache_is_cold() -> bool:
+    """True when no kernel of these sources has been compiled yet: the next run pays for it."""
+    return not CACHE_DIR.exists()
+
+
+def kernel(fn: F) -> F:
+    """Compile `fn` in nopython mode, cached, strict floating point, IEEE division (x/0 is inf, not an error)."""
+    compiled: F = numba.njit(cache=True, error_model="numpy")(fn)
+    return compiled
+
+
+def inline_kernel(fn: F) -> F:
+    """Like `kernel`, but for a rule that is only compiled into its callers' loops."""
+    compiled: F = numba.njit(cache=True, error_model="numpy", inline="never")(fn)
+    return compiled

@@ -1,0 +1,1 @@
+"""The scanner: rolling correlation, largest eigenvalue, velocities, instability (SPEC §2)."""

@@ -1,0 +1,1 @@
+"""The tearsheet: one self-contained HTML file."""
