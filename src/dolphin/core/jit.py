@@ -72,7 +72,8 @@ def kernel(fn: F) -> F:
     return compiled
 
 
-def inline_kernel(fn: F) -> F:
-    """Like `kernel`, but for a rule that is only compiled into its callers' loops."""
-    compiled: F = numba.njit(cache=True, error_model="numpy", inline="never")(fn)
+def inlined_kernel(fn: F) -> F:
+    """Like `kernel`, but always compiled into its callers: for the small pieces of hot loops, where a call that hands
+    over a dozen arrays costs more than the work."""
+    compiled: F = numba.njit(cache=True, error_model="numpy", forceinline=True)(fn)
     return compiled

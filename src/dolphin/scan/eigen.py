@@ -1,0 +1,209 @@
+"""Largest eigenpair of a window's correlation matrix by warm-started Lanczos iteration.
+
+The matrix is never formed. With sums s = Σr and products P = Σr·rᵀ over the window and scale_i = 1/sqrt(P_ii − s_i²/W),
+C·x = scale ∘ (P(scale ∘ x) − s·(s·(scale ∘ x))/W); assets outside the window have scale 0.
+
+The first product of a bar is free: `image` = P·weights is carried from the last bar through the rank-two change of P,
+and the start vector is chosen as weights/scale, so that C·start needs nothing but `image`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dolphin.core.jit import inlined_kernel, kernel
+from dolphin.scan.layout import CROWDED, MAX_BASIS, RESIDUAL, RESIDUAL_CROWDED
+from dolphin.scan.linalg import add_nb, combine_rows_nb, dot_nb
+from dolphin.scan.ritz import count_above_nb, grow_top_ritz_nb, ritz_vector_nb
+
+F8 = NDArray[np.float64]
+
+FREE, MIXED, COLD = 0, 1, 2
+"""How a solve starts: from the carried image; from the last eigenvector stirred a little; from nothing."""
+
+MAX_RESTARTS = 50
+
+
+class Krylov(NamedTuple):
+    """Work space of one solve: `basis` and `images` (M + 1, N), the tridiagonal's `alpha`, `beta` and its eigenvector
+    `ritz` (M + 1,), `residual` and `scaled` (N,), `along` (Wmax,)."""
+
+    basis: F8
+    images: F8
+    alpha: F8
+    beta: F8
+    ritz: F8
+    residual: F8
+    scaled: F8
+    along: F8
+
+
+class Window(NamedTuple):
+    """One window's operator: `products` (N, N) or, where that is dearer, `length` rows of `ring`/`turned` from `first`."""
+
+    products: F8
+    ring: F8
+    turned: F8
+    first: int
+    length: int
+    sums: F8
+    scale: F8
+
+
+@inlined_kernel
+def stir_nb(i: int) -> float:
+    """A fixed, irregular number in [−1, 1) for index i: keeps start vectors from being orthogonal to the answer."""
+    x = (i + 1) * 0.6180339887498949
+    return 2.0 * (x - math.floor(x)) - 1.0
+
+
+@inlined_kernel
+def uses_rows_nb(window: int, n_assets: int) -> bool:
+    """Whether P·x = Rᵀ(R·x) through the window's rows is cheaper than keeping P: 2WN a product against N² and its slide."""
+    return 5 * window <= 4 * n_assets
+
+
+@inlined_kernel
+def multiply_nb(win: Window, along: F8, x: F8, out: F8) -> None:
+    """out = P·x."""
+    n = x.shape[0]
+    if uses_rows_nb(win.length, n):
+        part = along[: win.length]
+        combine_rows_nb(win.turned, 0, win.first, x, n, part)
+        combine_rows_nb(win.ring, win.first, 0, part, win.length, out)
+    else:
+        combine_rows_nb(win.products, 0, 0, x, n, out)
+
+
+@inlined_kernel
+def _start_free_nb(kr: Krylov, scale: F8, weights: F8, image: F8) -> None:
+    n = scale.shape[0]
+    start = kr.scaled
+    for i in range(n):
+        start[i] = weights[i] / scale[i] if scale[i] > 0.0 else 0.0
+    inv = 1.0 / math.sqrt(dot_nb(start, start))
+    q, g = kr.basis[0], kr.images[0]
+    for i in range(n):
+        q[i] = start[i] * inv
+        g[i] = image[i] * inv
+
+
+@inlined_kernel
+def _start_stirred_nb(kr: Krylov, win: Window, vector: F8, mode: int) -> None:
+    n = vector.shape[0]
+    stir = 0.1 / math.sqrt(n) if mode == MIXED else 0.5
+    start = kr.scaled
+    for i in range(n):
+        base = vector[i] if mode == MIXED else 1.0
+        start[i] = base + stir * stir_nb(i) if win.scale[i] > 0.0 else 0.0
+    inv = 1.0 / math.sqrt(dot_nb(start, start))
+    q = kr.basis[0]
+    for i in range(n):
+        q[i] = start[i] * inv
+        start[i] = win.scale[i] * q[i]
+    multiply_nb(win, kr.along, kr.scaled, kr.images[0])
+
+
+@inlined_kernel
+def _collect_nb(kr: Krylov, m: int, vector: F8, image: F8) -> None:
+    vector[:] = 0.0
+    image[:] = 0.0
+    for j in range(m):
+        c, q, g = kr.ritz[j], kr.basis[j], kr.images[j]
+        for i in range(vector.shape[0]):
+            vector[i] = vector[i] + c * q[i]
+            image[i] = image[i] + c * g[i]
+
+
+@inlined_kernel
+def _apply_nb(kr: Krylov, win: Window, m: int) -> None:
+    """residual = C·basis[m], from the stored images[m] = P·(scale ∘ basis[m])."""
+    scale, sums, out, scaled = win.scale, win.sums, kr.residual, kr.scaled
+    q, g = kr.basis[m], kr.images[m]
+    for i in range(out.shape[0]):
+        scaled[i] = scale[i] * q[i]
+    mean = dot_nb(sums, scaled) / win.length
+    for i in range(out.shape[0]):
+        out[i] = scale[i] * (g[i] - mean * sums[i])
+
+
+@kernel
+def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float, int, bool, bool]:
+    """Grow the basis from its first vector; give (Ritz value, vectors, converged, crowded)."""
+    alpha, beta, y, r = kr.alpha, kr.beta, kr.ritz, kr.residual
+    theta, last = 0.0, 1.0
+    m = 0
+    while True:
+        _apply_nb(kr, win, m)
+        alpha[m] = dot_nb(kr.basis[m], r)
+        if m == 0:
+            theta, y[0] = alpha[0], 1.0
+        else:
+            theta = grow_top_ritz_nb(alpha, beta, m, theta, last)
+            ritz_vector_nb(alpha, beta, m + 1, theta, y)
+            last = y[m]
+            add_nb(-beta[m - 1], kr.basis[m - 1], r)
+        add_nb(-alpha[m], kr.basis[m], r)
+        if m > 2:
+            for j in range(m + 1):  # round-off has begun to tilt the basis: straighten it
+                add_nb(-dot_nb(kr.basis[j], r), kr.basis[j], r)
+        beta[m] = math.sqrt(dot_nb(r, r))
+        m += 1
+        residual = beta[m - 1] * abs(last)
+        whole = m == members or beta[m - 1] <= 1e-14 * theta
+        if whole or m == MAX_BASIS or (residual <= RESIDUAL * theta and m >= least):
+            crowded = count_above_nb(alpha, beta, m, CROWDED * theta) > 1
+            done = whole or residual <= (RESIDUAL_CROWDED if crowded else RESIDUAL) * theta
+            if done or m == MAX_BASIS:
+                return theta, m, done, crowded
+        inv = 1.0 / beta[m - 1]
+        q, scaled, scale = kr.basis[m], kr.scaled, win.scale
+        for i in range(r.shape[0]):
+            q[i] = r[i] * inv
+            scaled[i] = scale[i] * q[i]
+        multiply_nb(win, kr.along, kr.scaled, kr.images[m])
+
+
+@kernel
+def solve_top_nb(
+    kr: Krylov, win: Window, members: int, mode: int, vector: F8, weights: F8, image: F8
+) -> tuple[float, bool]:
+    """Largest eigenvalue of a window's correlation matrix, and whether a second one comes near it.
+
+    `win.scale` (N,) is 0 outside; `members` ≥ 1 counts the others. Overwrites `vector` with the unit eigenvector (entries sum
+    to ≥ 0) and `weights` and `image` with what the next bar's free start needs.
+    Complexity: one to four products on ordinary bars, more where the two largest eigenvalues are close.
+    """
+    n = vector.shape[0]
+    least = min(members, 2 if mode == FREE else 6)
+    if mode == FREE:
+        _start_free_nb(kr, win.scale, weights, image)
+    else:
+        _start_stirred_nb(kr, win, vector, mode)
+    theta, m, done, crowded = _expand_nb(kr, win, members, least)
+    for _ in range(MAX_RESTARTS):
+        if done:
+            break
+        _collect_nb(kr, m, vector, image)
+        kr.basis[0] = vector
+        kr.images[0] = image
+        theta, m, done, crowded = _expand_nb(kr, win, members, least)
+    _collect_nb(kr, m, vector, image)
+    # One Jacobi-like step on what the basis left over, with the mean of the other eigenvalues standing for all of them.
+    others = max(0.0, members - theta) / max(1.0, members - 1.0)
+    last = kr.ritz[m - 1]
+    tilt = 0.0 if crowded or m == members else last / (theta - others)
+    theta += tilt * last * kr.beta[m - 1] * kr.beta[m - 1]
+    total = 0.0
+    for i in range(n):
+        total += vector[i]
+    sign = -1.0 if total < 0.0 else 1.0
+    for i in range(n):
+        image[i] = sign * image[i]
+        weights[i] = sign * win.scale[i] * vector[i]
+        vector[i] = sign * (vector[i] + tilt * kr.residual[i])
+    return theta, crowded

@@ -1,0 +1,260 @@
+"""The scanner, compiled: returns, membership, sliding sums, eigenpairs, velocities, instability (SPEC §2).
+
+Bars are taken in chunks, and within a chunk one window after the other: each window's matrix then stays in cache.
+A stream is a chunk of one bar through the very same code.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dolphin.core.jit import inlined_kernel, kernel
+from dolphin.scan.eigen import COLD, FREE, MIXED, Krylov, Window, solve_top_nb, uses_rows_nb
+from dolphin.scan.layout import CHUNK, HAVE_PRICE, HEAD, LAST_TS, REFRESH_BARS, RETURNS, SHRINK, ScanState
+from dolphin.scan.linalg import dot_nb, fresh_products_nb, slide_products_nb
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+I4 = NDArray[np.int32]
+U1 = NDArray[np.uint8]
+
+TOP, MEMBERS, VELOCITY, INSTABILITY = 0, 1, 2, 3
+"""Columns of one window's row in the scanner's output (K, 4)."""
+
+
+@kernel
+def restart_nb(st: ScanState) -> None:
+    """Forget every window: what follows a gap in time starts anew."""
+    st.count[HEAD] = 0
+    st.count[RETURNS] = 0
+    st.count[HAVE_PRICE] = 0
+    st.last_price[:] = math.nan
+    st.last_return[:] = math.nan
+    st.valid_run[:] = 0
+    st.same_run[:] = 0
+    st.member[:] = 0
+    st.products[:] = 0.0
+    st.sums[:] = 0.0
+    st.squares[:] = 0.0
+    st.peak[:] = 0.0
+    st.weights[:] = 0.0
+    st.image[:] = 0.0
+    st.age[:] = 0
+    st.crowded[:] = 0
+    st.solved[:] = 0
+    st.top[:] = math.nan
+    st.ema[:] = math.nan
+
+
+@kernel
+def _take_returns_nb(st: ScanState, prices: F8, t: int, slot: int) -> None:
+    """Turn row t of the prices into the ring's next row, and note each asset's runs in row `slot` of the work."""
+    head = st.count[HEAD]
+    for i in range(prices.shape[1]):
+        p, before = prices[t, i], st.last_price[i]
+        held = p > 0.0 and p < math.inf
+        r = 0.0
+        if held and before > 0.0:
+            r = math.log(p / before)
+            st.same_run[i] = st.same_run[i] + 1 if r == st.last_return[i] else 1
+            st.valid_run[i] += 1
+            st.last_return[i] = r
+        else:
+            st.valid_run[i] = 0
+            st.same_run[i] = 0
+            st.last_return[i] = math.nan
+        st.last_price[i] = p if held else math.nan
+        st.ring[head, i] = r
+        st.turned[i, head] = r
+        st.valid_runs[slot, i] = st.valid_run[i]
+        st.same_runs[slot, i] = st.same_run[i]
+    st.count[HEAD] = head + 1
+    st.count[RETURNS] += 1
+
+
+@kernel
+def _make_room_nb(st: ScanState, bars: int) -> None:
+    """The ring is twice the longest window: when it would overflow, its newer half moves to the front."""
+    rows = st.ring.shape[0]
+    half = rows // 2
+    if st.count[HEAD] + bars <= rows:
+        return
+    shift = st.count[HEAD] - half
+    st.ring[:half] = st.ring[shift : shift + half].copy()
+    for i in range(st.ring.shape[1]):
+        for t in range(half):
+            st.turned[i, t] = st.turned[i, t + shift]
+    st.count[HEAD] = half
+
+
+@inlined_kernel
+def _members_nb(valid: I4, same: I4, w: int, member: U1, inside: U1, both: U1) -> tuple[int, int, bool]:
+    """Fill `inside` with the members at this bar and `both` with those of this bar and the last; count both; tell of a change.
+
+    An asset is a member when its last w returns are all valid and not all equal (SPEC §2).
+    """
+    count = common = differ = 0
+    for i in range(member.shape[0]):
+        now = np.uint8(valid[i] >= w and same[i] < w)
+        inside[i] = now
+        both[i] = now & member[i]
+        count += now
+        common += both[i]
+        differ += now ^ member[i]
+    return count, common, differ > 0
+
+
+@kernel
+def _refresh_nb(rows: F8, sums: F8, squares: F8, peak: F8) -> None:
+    sums[:] = 0.0
+    squares[:] = 0.0
+    for t in range(rows.shape[0]):
+        row = rows[t]
+        for i in range(sums.shape[0]):
+            sums[i] = sums[i] + row[i]
+            squares[i] = squares[i] + row[i] * row[i]
+    peak[:] = squares
+
+
+@inlined_kernel
+def _slide_sums_nb(new: F8, old: F8, sums: F8, squares: F8, peak: F8) -> int:
+    """Let `new` into the sums and `old` out of them; count the sums that have shrunk too far to be trusted."""
+    shrunk = 0
+    for i in range(sums.shape[0]):
+        a, b = new[i], old[i]
+        sums[i] = sums[i] + (a - b)
+        squares[i] = squares[i] + (a * a - b * b)
+        peak[i] = max(peak[i], squares[i])
+        shrunk += squares[i] < SHRINK * peak[i]
+    return shrunk
+
+
+@inlined_kernel
+def _slide_image_nb(new: F8, old: F8, weights: F8, image: F8) -> None:
+    """Carry image = P·weights through the same change of P, so that the next solve starts free."""
+    a, b = dot_nb(new, weights), dot_nb(old, weights)
+    for i in range(image.shape[0]):
+        image[i] = image[i] + (a * new[i] - b * old[i])
+
+
+@inlined_kernel
+def _rescale_nb(squares: F8, sums: F8, w: int, mask: U1, scale: F8) -> None:
+    for i in range(scale.shape[0]):
+        variation = squares[i] - sums[i] * sums[i] / w
+        scale[i] = 1.0 / math.sqrt(variation) if mask[i] != 0 and variation > 0.0 else 0.0
+
+
+@inlined_kernel
+def _average_nb(before: float, term: float, w: int) -> float:
+    """Exponential moving average with span W/5, seeded by its first term (SPEC §2)."""
+    smoothing = 2.0 / (w / 5.0 + 1.0)
+    return term if math.isnan(before) else before + smoothing * (term - before)
+
+
+@inlined_kernel
+def _compare_nb(top: float, top_before: float, u: F8, before: F8) -> tuple[float, float]:
+    """Velocity ln λ(t) − ln λ(t−1), and the instability term of SPEC §2."""
+    turn = 1.0 - abs(dot_nb(u, before))
+    return math.log(top / top_before), abs(top - top_before) / top + turn
+
+
+@kernel
+def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
+    """Bring window k through the last `bars` rows of the ring; write rows `at`… of `out` (T, K, 4)."""
+    w = st.windows[k]
+    ring, turned, inside, both, zero = st.ring, st.turned, st.mask[0], st.mask[1], st.zero
+    products, sums, squares, peak = st.products[k], st.sums[k], st.squares[k], st.peak[k]
+    member, vector, weights, image = st.member[k], st.vector[k], st.weights[k], st.image[k]
+    before, now_u, scale, spare_w, spare_g = st.spare[0], st.spare[1], st.spare[2], st.spare[3], st.spare[4]
+    kr = Krylov(
+        st.basis, st.images, st.tridiagonal[0], st.tridiagonal[1], st.tridiagonal[2], st.spare[5], st.spare[6], st.along
+    )
+    by_rows = uses_rows_nb(w, sums.shape[0])
+    had, top_held, age, crowded, ema = st.solved[k] != 0, st.top[k], st.age[k], st.crowded[k] != 0, st.ema[k]
+    head, seen = st.count[HEAD] - bars, st.count[RETURNS] - bars
+    for b in range(bars):
+        head += 1
+        seen += 1
+        first = head - w
+        members, common, changed = _members_nb(st.valid_runs[b], st.same_runs[b], w, member, inside, both)
+        top_before = top_held if had and not changed else math.nan
+        if had:
+            before[:] = vector
+        if had and changed and common > 0:
+            _rescale_nb(squares, sums, w, both, scale)
+            past = Window(products, ring, turned, first - 1, w, sums, scale)
+            top_before, crowded = solve_top_nb(kr, past, common, COLD, before, spare_w, spare_g)
+        new = ring[head - 1]
+        old = ring[first - 1] if seen > w else zero
+        if not by_rows:
+            slide_products_nb(products, new, old)
+        shrunk = _slide_sums_nb(new, old, sums, squares, peak)
+        age += 1
+        refreshed = seen >= w and (shrunk > 0 or age >= REFRESH_BARS)
+        if refreshed:
+            if not by_rows:
+                fresh_products_nb(products, ring[first:head])
+            _refresh_nb(ring[first:head], sums, squares, peak)
+            age = 0
+        top = velocity = term = math.nan
+        if members > 0:
+            window = Window(products, ring, turned, first, w, sums, scale)
+            if changed and not math.isnan(top_before):
+                _rescale_nb(squares, sums, w, both, scale)
+                top_now, crowded = solve_top_nb(kr, window, common, COLD, now_u, spare_w, spare_g)
+                velocity, term = _compare_nb(top_now, top_before, now_u, before)
+            mode = COLD if changed or not had else (MIXED if refreshed or crowded else FREE)
+            if mode == FREE:
+                _slide_image_nb(new, old, weights, image)
+            _rescale_nb(squares, sums, w, inside, scale)
+            top, crowded = solve_top_nb(kr, window, members, mode, vector, weights, image)
+            if had and not changed:
+                velocity, term = _compare_nb(top, top_before, vector, before)
+        if changed:
+            member[:] = inside
+        had, top_held = members > 0, top
+        out[at + b, k, TOP] = top
+        out[at + b, k, MEMBERS] = members
+        out[at + b, k, VELOCITY] = velocity
+        out[at + b, k, INSTABILITY] = math.nan
+        if not math.isnan(term):
+            ema = _average_nb(ema, term, w)
+            out[at + b, k, INSTABILITY] = ema
+    st.solved[k], st.top[k], st.age[k], st.crowded[k], st.ema[k] = had, top_held, age, crowded, ema
+
+
+@kernel
+def scan_rows_nb(st: ScanState, ts_ns: I8, gap_ns: int, prices: F8, out: F8) -> None:
+    """Advance the scanner by T bars.
+
+    `ts_ns` int64 (T,) increasing; `prices` float64 (T, N), NaN or ≤ 0 or infinite when missing; `out` float64 (T, K, 4):
+    largest eigenvalue, members, velocity, instability per window, NaN while it fills. `gap_ns`: a longer hole in
+    time restarts the windows. Causality: row t of `out` reads nothing later than row t.
+    """
+    t, total = 0, prices.shape[0]
+    while t < total:
+        if st.count[HAVE_PRICE] != 0 and ts_ns[t] - st.count[LAST_TS] > gap_ns:
+            restart_nb(st)
+        if st.count[HAVE_PRICE] == 0:
+            for i in range(prices.shape[1]):
+                p = prices[t, i]
+                st.last_price[i] = p if p > 0.0 and p < math.inf else math.nan
+            out[t] = math.nan
+            out[t, :, MEMBERS] = 0.0
+            st.count[HAVE_PRICE] = 1
+            st.count[LAST_TS] = ts_ns[t]
+            t += 1
+            continue
+        bars = 1
+        while bars < CHUNK and t + bars < total and ts_ns[t + bars] - ts_ns[t + bars - 1] <= gap_ns:
+            bars += 1
+        _make_room_nb(st, bars)
+        for b in range(bars):
+            _take_returns_nb(st, prices, t + b, b)
+        for k in range(st.windows.shape[0]):
+            _window_rows_nb(st, k, bars, out, t)
+        t += bars
+        st.count[LAST_TS] = ts_ns[t - 1]

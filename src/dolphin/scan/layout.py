@@ -1,0 +1,120 @@
+"""What one scanner remembers: flat arrays, allocated once, so that a bar costs no allocation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+I4 = NDArray[np.int32]
+U1 = NDArray[np.uint8]
+
+WINDOWS = (50, 150, 300, 750)
+"""Window lengths in bars (SPEC §2)."""
+
+GAP_BARS = 10
+"""A hole in time longer than this many bars restarts the windows (SIGNAL.md)."""
+
+CHUNK = 64
+"""Bars that one pass over a window takes at most: enough to keep its matrix in cache while it is worked on."""
+
+REFRESH_BARS = 2048
+"""Sliding sums are recomputed after this many bars. Each update errs by at most 2⁻⁵³ of the largest value that the
+sum has held; a sum is also recomputed as soon as it falls under `SHRINK` of that value. So the relative error stays
+under 2048 · 2⁻⁵³ / 1e-3 = 2.3e-10."""
+
+SHRINK = 1e-3
+
+MAX_BASIS = 64
+"""Lanczos vectors kept before a restart."""
+
+CROWDED = 0.6
+"""A second Ritz value above this share of the first makes the window `crowded`: its next solve starts from a mixed
+vector, so that a rival eigenvector cannot overtake unseen."""
+
+RESIDUAL = 1e-5
+"""Stop when ‖Cu − λu‖ ≤ RESIDUAL·λ. The eigenvalue's own error is at most the square of that over the spectral gap,
+relative to λ: 1e-10/0.4 = 2.5e-10, before a correction that takes most of it away."""
+
+RESIDUAL_CROWDED = 1e-8
+"""The same where the gap may be small: a relative gap of 1e-6 still leaves an error of 1e-10."""
+
+# Slots of ScanState.count
+HEAD, RETURNS, HAVE_PRICE, LAST_TS = 0, 1, 2, 3
+N_COUNT = 4
+
+
+class ScanState(NamedTuple):
+    """Arrays of one scanner for K windows and N assets; every row is described in place."""
+
+    windows: I8  # (K,) lengths in bars
+    count: I8  # (N_COUNT,) ring head, returns since restart, price seen, last stamp ns
+    ring: F8  # (2·Wmax, N) returns, 0 where invalid; the last rows before `head` are the windows, contiguous
+    turned: F8  # (N, 2·Wmax) the same, transposed
+    last_price: F8  # (N,) NaN when missing
+    last_return: F8  # (N,)
+    valid_run: I4  # (N,) successive valid returns up to now
+    same_run: I4  # (N,) successive equal returns up to now
+    member: U1  # (K, N) assets in the window
+    products: F8  # (K, N, N) Σ r·rᵀ over the window; unused where the window is solved through its rows
+    sums: F8  # (K, N) Σ r
+    squares: F8  # (K, N) Σ r²
+    peak: F8  # (K, N) largest Σ r² since the sums were fresh
+    age: I8  # (K,) bars since the sums were fresh
+    crowded: U1  # (K,) the last solve saw a rival eigenvalue
+    solved: U1  # (K,) an eigenpair of the previous bar is held
+    weights: F8  # (K, N) scale ∘ u
+    image: F8  # (K, N) Σ r·rᵀ · weights
+    vector: F8  # (K, N) unit eigenvector, entries sum to ≥ 0
+    top: F8  # (K,) largest eigenvalue
+    ema: F8  # (K,) instability's moving average, NaN before its first term
+    valid_runs: I4  # (CHUNK, N) work: valid_run after each bar of the chunk
+    same_runs: I4  # (CHUNK, N) work
+    basis: F8  # (MAX_BASIS + 1, N) work: Lanczos vectors
+    images: F8  # (MAX_BASIS + 1, N) work: Σ r·rᵀ · (scale ∘ basis)
+    tridiagonal: F8  # (3, MAX_BASIS + 1) work: diagonal, off-diagonal, eigenvector
+    zero: F8  # (N,) zeros: what leaves a window that is still filling
+    along: F8  # (Wmax,) work: a vector over time
+    spare: F8  # (8, N) work
+    mask: U1  # (2, N) work
+
+
+def new_state(n_assets: int, windows: tuple[int, ...] = WINDOWS) -> ScanState:
+    """A scanner that has seen nothing, for `n_assets` columns."""
+    k, n, m, longest = len(windows), n_assets, MAX_BASIS + 1, max(*windows, CHUNK)
+    z = np.zeros
+    return ScanState(
+        windows=np.array(windows, np.int64),
+        count=z(N_COUNT, np.int64),
+        ring=z((2 * longest, n)),
+        turned=z((n, 2 * longest)),
+        last_price=np.full(n, np.nan),
+        last_return=np.full(n, np.nan),
+        valid_run=z(n, np.int32),
+        same_run=z(n, np.int32),
+        member=z((k, n), np.uint8),
+        products=z((k, n, n)),
+        sums=z((k, n)),
+        squares=z((k, n)),
+        peak=z((k, n)),
+        age=z(k, np.int64),
+        crowded=z(k, np.uint8),
+        solved=z(k, np.uint8),
+        weights=z((k, n)),
+        image=z((k, n)),
+        vector=z((k, n)),
+        top=np.full(k, np.nan),
+        ema=np.full(k, np.nan),
+        valid_runs=z((CHUNK, n), np.int32),
+        same_runs=z((CHUNK, n), np.int32),
+        basis=z((m, n)),
+        images=z((m, n)),
+        tridiagonal=z((3, m)),
+        zero=z(n),
+        along=z(longest),
+        spare=z((8, n)),
+        mask=z((2, n), np.uint8),
+    )

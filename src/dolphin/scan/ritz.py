@@ -1,0 +1,83 @@
+"""Largest eigenpair of a small symmetric tridiagonal matrix: the heart of a Lanczos step."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dolphin.core.jit import kernel
+
+F8 = NDArray[np.float64]
+
+
+@kernel
+def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> float:
+    """Largest eigenvalue of the leading (j+1)x(j+1) tridiagonal, given that of the leading j x j.
+
+    `alpha[:j+1]` is the diagonal, `beta[:j]` the off-diagonal (beta[j-1] joins the new row), `theta` the largest
+    eigenvalue of the leading block and `last` the last entry of its unit eigenvector.
+
+    The last pivot f(x) = (alpha_j − x) − beta²/(…) of the LDLᵀ factorisation of T − xI is decreasing and convex right of
+    `theta`, with its root at the answer. Keeping only the pole at `theta` gives a start left of that root, from
+    where Newton's method climbs to it without ever overshooting.
+    """
+    b2 = beta[j - 1] * beta[j - 1]
+    coupling = b2 * last * last
+    half = 0.5 * (alpha[j] - theta)
+    x = theta + (half + math.sqrt(half * half + coupling))
+    x = max(x, theta * (1.0 + 4e-16))
+    for _ in range(60):
+        pivot = alpha[0] - x
+        slope = -1.0
+        for i in range(1, j + 1):
+            ratio = beta[i - 1] * beta[i - 1] / pivot
+            slope = -1.0 + ratio / pivot * slope
+            pivot = alpha[i] - x - ratio
+        if not (pivot > 0.0 and slope < 0.0):
+            break  # at the root, to the last bit
+        step = -pivot / slope
+        x += step
+        if step <= 2e-16 * x:
+            break
+    return x
+
+
+@kernel
+def ritz_vector_nb(alpha: F8, beta: F8, m: int, theta: float, y: F8) -> None:
+    """Unit eigenvector `y[:m]` of the leading m x m tridiagonal for its largest eigenvalue `theta`.
+
+    Built from the last entry upwards: in that direction the wanted solution grows, so round-off does not.
+    """
+    y[m - 1] = 1.0
+    norm2 = 1.0
+    above = 0.0
+    for i in range(m - 1, 0, -1):
+        value = ((theta - alpha[i]) * y[i] - above) / beta[i - 1]
+        above = beta[i - 1] * y[i]
+        y[i - 1] = value
+        norm2 += value * value
+        if norm2 > 1e200:
+            for k in range(i - 1, m):
+                y[k] *= 1e-100
+            above *= 1e-100
+            norm2 *= 1e-200
+    scale = 1.0 / math.sqrt(norm2)
+    for i in range(m):
+        y[i] *= scale
+
+
+@kernel
+def count_above_nb(alpha: F8, beta: F8, m: int, x: float) -> int:
+    """How many eigenvalues of the leading m x m tridiagonal exceed `x` (Sturm's count)."""
+    count = 0
+    pivot = 1.0
+    for i in range(m):
+        below = beta[i - 1] * beta[i - 1] / pivot if i > 0 else 0.0
+        pivot = alpha[i] - x - below
+        if pivot > 0.0:
+            count += 1
+        elif pivot == 0.0:
+            pivot = -1e-300
+    return count

@@ -1,0 +1,158 @@
+"""One file, no network: the sections, the charts' data, the style, and the chart library itself.
+
+A content security policy in the page forbids every request, and lets only the scripts written here run (by hash),
+so that neither a chart library nor a hostile asset name could ever phone home.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dolphin.research.reportdata import ReportData
+from dolphin.ui.report import sections
+from dolphin.ui.report.numbers import esc, is_number, level, whole
+from dolphin.ui.report.series import Figure
+from dolphin.ui.report.sumcharts import bridge_figure, hold_figure, result_figure
+from dolphin.ui.report.timecharts import equity_figure, leverage_figure, velocity_figure
+
+_NO_TRADES = "No trade closed in this run."
+_BOOT = 'document.documentElement.dataset.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
+
+
+def figures(data: ReportData) -> dict[str, Figure]:
+    """Every chart that this run can fill, by name."""
+    summary = data.summary
+    drawn = {
+        "equity": equity_figure(data),
+        "velocity": velocity_figure(data),
+        "bridge": bridge_figure(summary.get("capital_start"), dict(summary.get("pnl") or {})),
+        "hold": hold_figure(data.trades),
+        "result": result_figure(data.trades),
+        "leverage": leverage_figure(data),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def render(data: ReportData) -> str:
+    """The whole page as text."""
+    charts = figures(data)
+    style, script, library = _own("style.css"), _own("page.js"), _chart_library()
+    title = (
+        f"{str(data.summary.get('profile', '')).upper()} {data.summary.get('from', '')} {data.summary.get('to', '')}"
+    )
+    head = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_policy(_BOOT, library, script)}'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{esc(title.strip())} · tearsheet</title>'
+        f'<link rel="icon" href="data:,"><style>{style}</style><script>{_BOOT}</script></head>'
+    )
+    tail = (
+        f'<script type="application/json" id="charts">{_json(charts)}</script>'
+        f"<script>{library}</script><script>{script}</script></body></html>\n"
+    )
+    return f"{head}<body>{_body(data, charts)}{tail}"
+
+
+def _body(data: ReportData, charts: dict[str, Figure]) -> str:
+    summary = data.summary
+    main = (
+        sections.cards(summary),
+        _chart(
+            "equity",
+            "Equity and drawdown",
+            "Marked to market. The strip below shows when a position was open: blue above won, orange below lost. "
+            f"Drag to zoom in all charts over time, double-click to leave.{_thinned(data)}",
+            charts,
+            empty="No bar was stepped.",
+        ),
+        _chart(
+            "velocity",
+            "The signal",
+            _velocity_words(data),
+            charts,
+            empty="No bar has a vel_div: the windows never filled.",
+        ),
+        _chart(
+            "bridge",
+            "Where the money went",
+            "Sums over all trades; costs hang down. The hatched step is an assumption about good fills, not money; "
+            "later trades were sized with it, so this does not show a run without it. The axis is cut.",
+            charts,
+            empty="The summary holds no PnL split.",
+        ),
+        _chart("hold", "Hold times", "Bars between entry and exit, by exit reason.", charts, wide=False),
+        _chart("result", "Results", "Net PnL of each trade.", charts, wide=False),
+        _chart(
+            "leverage",
+            "Leverage used",
+            "At entry, after every multiplier and cap, by strength of the signal.",
+            charts,
+        ),
+        sections.calendars(data),
+        sections.by_reason(summary),
+        sections.gates(data),
+        sections.by_asset(summary),
+        sections.trade_list(data),
+        sections.caveats(data),
+        sections.identity(summary),
+    )
+    return (
+        f"{sections.header(summary)}{sections.banner(summary)}<main>{''.join(main)}</main>"
+        '<noscript><p class="empty">The charts need JavaScript; the figures and tables do not.</p></noscript>'
+    )
+
+
+def _chart(
+    name: str, title: str, caption: str, charts: dict[str, Figure], *, empty: str = _NO_TRADES, wide: bool = True
+) -> str:
+    return sections.chart(name, title, caption, drawn=name in charts, empty=empty, wide=wide)
+
+
+def _thinned(data: ReportData) -> str:
+    """What a reader of a long run's charts has to know: not every bar is drawn, but no extreme is missing."""
+    bars, drawn = data.summary.get("bars"), len(data.bars.ts_ns)
+    if not is_number(bars) or int(bars or 0) <= drawn:
+        return ""
+    return f" {whole(drawn)} of {whole(bars)} bars are drawn, among them the lowest and highest of every stretch."
+
+
+def _velocity_words(data: ReportData) -> str:
+    side = "below" if data.thresholds.is_short else "above"
+    return (
+        f"vel_div = v50 − v750, the short window's velocity less the long one's. Entries need it {side} "
+        f"{level(data.thresholds.entry)}; from {level(data.thresholds.extreme)} on it counts as extreme. Triangles "
+        "and ticks are entries. The axis opens on all but the outermost bars; double-click shows every one."
+    )
+
+
+def _policy(*scripts: str) -> str:
+    """The page may run these scripts and draw; it may not fetch anything from anywhere."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    # WebGL point clouds compile small functions at run time, hence 'unsafe-eval'; charts style their nodes inline.
+    rules = f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+    return f'<meta http-equiv="Content-Security-Policy" content="{rules}">'
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _own(name: str) -> str:
+    return resources.files("dolphin.ui.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _chart_library() -> str:
+    # The file is read rather than asked of plotly's Python side, whose figure classes cost more than this whole page.
+    source = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    if isinstance(source, Path) and not source.exists():
+        from plotly.offline import get_plotlyjs
+
+        return str(get_plotlyjs())
+    return source.read_text(encoding="utf-8")
