@@ -16,7 +16,7 @@ from dolphin.core.errors import ConfigError, DataError, ExchangeError
 from dolphin.market.download import DownloadSpec, download
 from dolphin.market.download.plan import Piece, plan
 from dolphin.ui.cli import run
-from tests.support.archive_server import ArchiveServer
+from tests.support.archive_server import ArchiveServer, zip_of
 from tests.support.downloads import FakeTime, Klines, klines, leftovers, spec_for, written
 from tests.support.shared import recorded
 
@@ -151,9 +151,20 @@ def test_nothing_at_all_is_bad_input_and_leaves_nothing(server: ArchiveServer, t
     spec = spec_for(server, tmp_path / "out", made, JAN30, FEB2)
     with pytest.raises(DataError, match="has no 15m klines from 2024-01-30 to 2024-02-02 on market um"):
         download(spec, timing=FakeTime().timing())
-    assert leftovers(spec.out) == []
+    assert not spec.out.exists()
     # Years of nothing cost one REST request, not one a day.
     assert server.count("/fapi/") == 1
+
+
+def test_files_without_a_row_are_nothing_too(server: ArchiveServer, tmp_path: Path) -> None:
+    made = klines(JAN30, 1, assets=1)
+    empty = Klines(made.symbols, made.open_s[:2], made.closes[:2], made.bar)
+    empty.publish(server, "um", "15m")
+    path = next(path for path in server.files if path.endswith("daily/klines/BTCUSDT/15m/BTCUSDT-15m-2024-01-30.zip"))
+    server.put(path, zip_of(""))
+    with pytest.raises(DataError, match="has no 15m klines"):
+        download(spec_for(server, tmp_path, made, JAN30, JAN30), timing=FakeTime().timing())
+    assert list(tmp_path.glob("*.parquet")) == []
 
 
 def test_prices_that_are_no_prices_become_missing(server: ArchiveServer, tmp_path: Path) -> None:
@@ -251,6 +262,9 @@ def test_help_teaches_with_an_example(capsys: pytest.CaptureFixture[str]) -> Non
         ({"symbols": "BTCUSDT,BTCUSDT"}, "given 2 times"),
         ({"archive-url": "ftp://x"}, "--archive-url 'ftp://x'"),
         ({"rest-url": "nowhere"}, "--rest-url 'nowhere'"),
+        ({"rest-url": "http://[::1"}, "--rest-url 'http://[::1'"),
+        ({"rest-url": "http://x:99999/"}, "--rest-url 'http://x:99999/'"),
+        ({"rest-url": "http:///path"}, "--rest-url 'http:///path'"),
         ({"concurrency": "0"}, "--concurrency 0"),
         ({"rate": "0"}, "--rate 0"),
     ],

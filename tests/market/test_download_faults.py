@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -53,6 +54,22 @@ def test_a_cut_connection_is_continued_where_it_broke(server: ArchiveServer, tmp
     server.faults = [Fault(f"{BTC_PATH}#zip", cut=700), Fault(f"{BTC_PATH}#zip", cut=400)]
     download(spec_for(server, tmp_path, MADE, FIRST, LAST), timing=FakeTime().timing())
     assert zips(server, BTC) == [0, 700, 1100]
+
+
+def test_a_host_that_continues_elsewhere_is_asked_from_the_start(server: ArchiveServer, tmp_path: Path) -> None:
+    server.range_slip = 100
+    server.faults = [Fault(f"{BTC_PATH}#zip", cut=700)]
+    download(spec_for(server, tmp_path, MADE, FIRST, LAST), timing=FakeTime().timing())
+    assert zips(server, BTC) == [0, 700, 0]
+    assert written(tmp_path, MADE.symbols) == MADE.expected(FIRST, LAST)
+
+
+def test_a_checksum_without_its_file_is_an_absent_file(server: ArchiveServer, tmp_path: Path) -> None:
+    del server.files[BTC_PATH]
+    MADE.publish_rest(server, "15m")
+    report = download(spec_for(server, tmp_path, MADE, FIRST, LAST), timing=FakeTime().timing())
+    assert (report.archive_files, report.rest_days) == (3, 1)
+    assert written(tmp_path, MADE.symbols) == MADE.expected(FIRST, LAST)
 
 
 @pytest.mark.parametrize("size", [10, 10**6])
@@ -239,6 +256,13 @@ def test_rest_answers_that_are_no_klines_are_refused(
     assert leftovers(tmp_path) == []
 
 
+def test_a_rest_refusal_other_than_an_unknown_symbol_is_a_failure(server: ArchiveServer, tmp_path: Path) -> None:
+    server.withdraw("2024-01-31")
+    server.rest_answer, server.rest_status = b'{"code": -1120, "msg": "Invalid interval."}', 400
+    with pytest.raises(ExchangeError, match=r"symbol=\w+USDT&interval=15m&.*: HTTP 400 .*Invalid interval.*--rest-url"):
+        download(spec_for(server, tmp_path, MADE, FIRST, LAST), timing=FakeTime().timing())
+
+
 # --- resuming ------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +294,31 @@ def test_a_killed_download_goes_on_where_it_was(server: ArchiveServer, tmp_path:
     assert zips(server, stuck) == [900]
     assert written(out, MADE.symbols) == MADE.expected(FIRST, LAST)
     assert not (out / "raw").exists()
+
+
+def test_killed_again_and_again_it_still_arrives_and_fetches_no_verified_file_twice(
+    server: ArchiveServer, tmp_path: Path
+) -> None:
+    server.delay_s = 0.02
+    spec = spec_for(server, tmp_path / "out", MADE, FIRST, LAST)
+    options = ["--symbols", "BTCUSDT,ETHUSDT", "--from", str(FIRST), "--to", str(LAST), "--interval", "15m"]
+    hosts = ["--archive-url", server.url, "--rest-url", server.url, "--rate", "100", "--concurrency", "2"]
+    arguments = ["data", "download", *options, *hosts, "--out", str(spec.out)]
+    for requests in (1, 3, 4):
+        server.seen.clear()
+        kept = {p.name for p in spec.raw.rglob("*.zip")} if spec.raw.exists() else set()
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"from dolphin.ui.cli import main; main({arguments!r})"], stderr=subprocess.DEVNULL
+        )
+        while len(server.seen) < requests and process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert leftovers(spec.out) == []
+        assert not kept & {seen.path.rpartition("/")[2] for seen in server.seen}
+    download(spec, timing=FakeTime().timing())
+    assert written(spec.out, MADE.symbols) == MADE.expected(FIRST, LAST)
 
 
 def _wait_for_bytes(part: Path, size: int, process: subprocess.Popen[bytes]) -> None:

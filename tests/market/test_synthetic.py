@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import tracemalloc
 from collections.abc import Iterable
 from datetime import date
 
@@ -182,6 +183,19 @@ def test_bars_of_five_seconds() -> None:
 def test_five_days_of_48_assets_take_less_than_half_a_second() -> None:
     best = min(_seconds() for _ in range(3))
     assert best < 0.5
+
+
+def test_memory_is_that_of_one_day() -> None:
+    def peak(days: int) -> int:
+        tracemalloc.start()
+        for _ in make_market(MarketSpec(days=days, assets=10)):
+            pass
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    peak(2)
+    assert peak(12) < 1.1 * peak(3)
 
 
 def _seconds() -> float:

@@ -67,7 +67,9 @@ class ArchiveServer:
         self.stalled = threading.Event()
         self.ranges = True
         self.rest_answer: bytes | None = None
+        self.rest_status = 200
         self.delay_s = 0.0
+        self.range_slip = 0
         self.active = self.peak = 0
         self.url = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,10 +125,7 @@ class ArchiveServer:
         base = {"um": "futures/um", "spot": "spot"}[market]
         path = f"/data/{base}/{kind}/klines/{symbol}/{interval}/{name}"
         text = "\n".join([HEADER, *rows] if header else rows) + "\n"
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as zipped:
-            zipped.writestr(zipfile.ZipInfo(name.replace(".zip", ".csv"), (2024, 1, 1, 0, 0, 0)), text)
-        self.put(path, packed.getvalue())
+        self.put(path, zip_of(text, name.replace(".zip", ".csv")))
 
     def put(self, path: str, body: bytes) -> None:
         """Publish `body` under `path`, with its checksum file."""
@@ -170,6 +169,7 @@ class ArchiveServer:
         if start and self.ranges:
             if start >= len(body):
                 return web.Response(status=416, headers={"Content-Range": f"bytes */{len(body)}"})
+            start -= self.range_slip
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
             body, status = body[start:], 206
         if fault is None or fault.cut < 0:
@@ -196,7 +196,7 @@ class ArchiveServer:
         if fault is not None and fault.status:
             return web.Response(status=fault.status, headers=fault.headers, text="fault")
         if self.rest_answer is not None:
-            return web.Response(body=self.rest_answer, content_type="application/json")
+            return web.Response(body=self.rest_answer, status=self.rest_status, content_type="application/json")
         query = request.query
         limit = int(query.get("limit", "500"))
         if limit > (1500 if request.path.startswith("/fapi") else 1000):
@@ -254,6 +254,16 @@ class ArchiveServer:
             self._loop.call_soon_threadsafe(self._ending.set)
             thread.join(10.0)
             assert not thread.is_alive()
+
+
+def zip_of(text: str, name: str = "klines.csv") -> bytes:
+    """A zip of one file, the same bytes for the same text."""
+    packed = io.BytesIO()
+    info = zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(packed, "w") as zipped:
+        zipped.writestr(info, text)
+    return packed.getvalue()
 
 
 def kline_row(open_s: int, close: float, bar: int, unit: int) -> str:

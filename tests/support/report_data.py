@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -128,7 +128,7 @@ def make_report_data(
         keep=table["entry_bar"],
     )
     closes = equity[bars_per_day - 1 :: bars_per_day]
-    stamps = np.arange(np.datetime64(start), np.datetime64(start) + days)
+    stamps = np.datetime64(start) + np.arange(days).astype("timedelta64[D]")
     figures = performance(
         trades=table,
         daily_equity=closes,
@@ -154,7 +154,7 @@ def check_split(data: ReportData) -> float:
 
 
 def _identity(days: int, bars: int, step_ns: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    last = np.datetime64("2021-04-05") + max(days - 1, 0)
+    last = date(2021, 4, 5) + timedelta(days=max(days - 1, 0))
     return {
         "profile": "blue",
         "direction": "SHORT",

@@ -36,6 +36,8 @@ def price_days(spec: DownloadSpec, fetched: Fetched) -> Iterator[PriceDay]:
     that all lack is an absent row. Raises ExchangeError for a file whose checksum holds but whose content does not.
     """
     symbols = tuple(s for s in spec.symbols if s in fetched.files)
+    if not symbols:
+        return
     files = {s: sorted(fetched.files[s]) for s in symbols}
     carried = dict.fromkeys(symbols, _NOTHING)
     for first, last in months(spec.first, spec.last):

@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from dolphin.core.errors import ExchangeError
-from dolphin.market.atomic import atomic_path
+from dolphin.market.atomic import atomic_path, sync_folder
 from dolphin.market.download import rest
 from dolphin.market.download.http import Client
 from dolphin.market.download.pace import Timing
@@ -177,6 +177,7 @@ def _settle(part: Path, path: Path, digest: str) -> None:
     with part.open("rb") as done:
         os.fsync(done.fileno())
     part.replace(path)
+    sync_folder(path.parent)
 
 
 def _runs(days: list[date]) -> Iterator[tuple[date, date]]:

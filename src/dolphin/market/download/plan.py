@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dolphin.core.errors import ConfigError
 
@@ -89,7 +90,7 @@ class DownloadSpec:
         if not 0.01 <= self.rate <= 100.0:
             raise ConfigError(f"--rate {self.rate:g}: expected requests per second between 0.01 and 100")
         for option, url in (("--archive-url", self.archive_url), ("--rest-url", self.rest_base)):
-            if not re.fullmatch(r"https?://[^\s/]+\S*", url):
+            if not _is_address(url):
                 raise ConfigError(f"{option} {url!r}: expected an address that begins with http:// or https://")
 
     @property
@@ -185,6 +186,14 @@ def plan(spec: DownloadSpec) -> list[Piece]:
             else:
                 pieces.extend(whole.daily())
     return pieces
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in url
+    except ValueError:  # an unclosed bracket, a port out of range
+        return False
 
 
 def _check_symbols(symbols: tuple[str, ...]) -> None:

@@ -61,20 +61,22 @@ def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advan
     if spec.last > today:
         raise ConfigError(f"--to {spec.last}: lies in the future; the last day that can be asked for is {today} (UTC)")
     writer = ArchiveWriter(spec.out, "prices", spec.bar_seconds, source=_source(spec), force=spec.force)
+    existed = spec.out.exists()
     with _claimed(spec):
         fetched, tally = asyncio.run(_fetch(spec, timing, advance))
         if not fetched.files:
-            names = ", ".join(spec.symbols)
-            raise DataError(
-                f"{names}: the exchange has no {spec.interval} klines from {spec.first} to {spec.last} on market "
-                f"{spec.market}; check the symbols, the days and --market"
-            )
+            _remove_raw(spec)
+            if not existed:
+                spec.out.rmdir()
+            raise _nothing(spec)
         days = bars = 0
         with writer:
             for day in price_days(spec, fetched):
                 writer.write(day)
                 days += 1
                 bars += day.rows
+            if not bars:  # files without a row; leaving by the error keeps the writer from publishing
+                raise _nothing(spec)
         if not spec.keep_raw:
             _remove_raw(spec)
     return DownloadReport(
@@ -90,6 +92,13 @@ def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advan
         retries=tally.retries,
         pauses=tally.pauses,
         bytes=tally.bytes,
+    )
+
+
+def _nothing(spec: DownloadSpec) -> DataError:
+    return DataError(
+        f"{', '.join(spec.symbols)}: the exchange has no {spec.interval} klines from {spec.first} to {spec.last} "
+        f"on market {spec.market}; check the symbols, the days and --market"
     )
 
 

@@ -1,0 +1,52 @@
+"""Files that are either whole or absent (SPEC §1.4)."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_counter = itertools.count()
+"""Keeps two threads of one process that write the same target from sharing a temp file."""
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temp path in the folder of `target`; the block writes that file, and it then takes the target's name.
+
+    When the block ends normally the file is synced to disk and replaces `target` in one step; when it raises, the
+    temp file is removed and `target` is as it was. Readers never see a half-written file. The folder must exist.
+    """
+    temp = target.with_name(f".{target.name}.{os.getpid()}.{next(_counter)}.tmp")
+    try:
+        yield temp
+        with temp.open("rb") as written:
+            os.fsync(written.fileno())
+        temp.replace(target)
+        sync_folder(target.parent)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable; where the file system cannot, the rename alone has to do."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_text_atomic(target: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_path(target) as temp:
+        temp.write_text(text, encoding="utf-8")
+
+
+def write_json_atomic(target: Path, value: object) -> None:
+    """Write `value` as indented JSON, whole or not at all; NaN and infinities are refused with ValueError."""
+    write_text_atomic(target, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
