@@ -26,20 +26,17 @@ def exit_slip_nb(reason: int) -> float:
 
 
 @inlined_kernel
-def edge_nb(params: Record, market: Record, book: Record, draw: float) -> float:
-    """Modelled edge as a fraction of the notional: from a usable book, else from the k-th random draw."""
+def edge_nb(params: Record, state: Record, draw: float) -> float:
+    """Modelled edge as a fraction of the notional: from the held asset's book at the exit bar, else from the k-th draw."""
     if params.use_ob_edge == 0:
         return 0.0
-    edge = params.ob_edge_bps * 1e-4
-    if market.usable != 0 and book.usable != 0:
-        return book.fill_probability * edge if book.depth_quality > 0.5 else 0.0
-    return edge if draw < params.ob_confirm_rate else 0.0
+    if state.book_usable != 0:
+        return state.fill_probability * params.ob_edge_bps * 1e-4 if state.depth_quality > 0.5 else 0.0
+    return params.ob_edge_bps * 1e-4 if draw < params.ob_confirm_rate else 0.0
 
 
 @inlined_kernel
-def settle_nb(
-    params: Record, state: Record, market: Record, book: Record, price: float, reason: int, draw: float, trade: Record
-) -> None:
+def settle_nb(params: Record, state: Record, price: float, reason: int, draw: float, trade: Record) -> None:
     """Fill the money columns of `trade` for closing the open position at the unslipped `price`.
 
     Every column is a signed contribution: net = price + slippage + edge + fees, in that order, left to right.
@@ -52,7 +49,7 @@ def settle_nb(
         trade.exit_price = price * (1.0 - d * exit_slip_nb(reason))
         refund = REFUND * params.sp_maker_entry_rate + REFUND * params.sp_maker_exit_rate
         trade.slippage = (d * (trade.exit_price - price) / entry + refund) * notional
-    trade.modelled_edge = edge_nb(params, market, book, draw) * notional
+    trade.modelled_edge = edge_nb(params, state, draw) * notional
     trade.fees = 0.0
     if params.use_sp_fees != 0:
         paid = blended_fee_nb(params.sp_maker_entry_rate) * notional

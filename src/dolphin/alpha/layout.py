@@ -106,6 +106,9 @@ STATE = np.dtype(
         ("is_extreme", "i8"),
         ("entry_spread", "f8"),  # v50 − v750 at entry
         ("adverse_bars", "i8"),
+        ("book_usable", "i8"),  # the held asset's book at the last processed bar
+        ("depth_quality", "f8"),
+        ("fill_probability", "f8"),
     ]
 )
 

@@ -177,7 +177,7 @@ def rank_assets_nb(
     """Profile every asset and give (chosen column or −1, number that passed).
 
     `history` (HISTORY, N) is a ring of each asset's valid prices and `counts` (N,) how many it has had; `prices` (N,) are
-    this bar's, NaN when missing; `books` (N,) ASSET_BOOK records. The first of the ranking is the highest ARS; equal
+    this bar's, NaN, ≤ 0 or infinite when missing; `books` (N,) ASSET_BOOK records. The first of the ranking is the highest ARS; equal
     scores keep the columns' order.
     """
     _gather_nb(history, counts, ranking.segment)
@@ -186,7 +186,7 @@ def rank_assets_nb(
     best = -math.inf
     for i in range(counts.shape[0]):
         row = ranking.profiles[i]
-        if math.isnan(prices[i]):
+        if not (prices[i] > 0.0 and prices[i] < math.inf):
             row.drop = NO_PRICE
         elif counts[i] < IRP_PRICES:
             row.drop = SHORT_HISTORY

@@ -101,6 +101,14 @@ def effective_fraction_nb(
 
 
 @inlined_kernel
+def stressed_beta_nb(beta: float, market: Record) -> float:
+    """OB-4: beta·(1 + 0.25·stress), stress = clamp(−depth_velocity/0.20, 0, 1) while liquidity withdraws (SPEC §9)."""
+    if market.usable == 0 or market.regime_signal != 1 or math.isnan(market.depth_velocity):
+        return beta
+    return beta * (1.0 + 0.25 * clamp_nb(-market.depth_velocity / 0.20, 0.0, 1.0))
+
+
+@inlined_kernel
 def regime_size_mult_nb(strength: float, boost: float, beta: float, mc_scale: float, convexity: float) -> float:
     """boost·(1 + beta·strength^convexity)·mc_scale; without the beta term when beta ≤ 0 (ACB's scale 2)."""
     if beta <= 0.0:

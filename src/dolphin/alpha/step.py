@@ -31,6 +31,7 @@ from dolphin.alpha.sizing import (
     final_leverage_nb,
     market_ob_mult_nb,
     regime_size_mult_nb,
+    stressed_beta_nb,
     streak_mult_nb,
     trend_mult_nb,
 )
@@ -120,11 +121,11 @@ def _valid_nb(price: float) -> float:
 
 @kernel
 def close_position_nb(
-    params: Record, state: EngineState, market: Record, book: Record, price: float, reason: int, draws: F8, trade: Record
+    params: Record, state: EngineState, price: float, reason: int, draws: F8, trade: Record
 ) -> None:
     """Close the open position at the unslipped `price`, on the last processed bar, and write its `trade` record."""
     core = state.core
-    settle_nb(params, core, market, book, price, reason, draws[core.draws], trade)
+    settle_nb(params, core, price, reason, draws[core.draws], trade)
     trade.trade_id = core.draws
     core.draws += 1
     core.capital += trade.net_pnl
@@ -147,16 +148,25 @@ def close_position_nb(
 
 
 @inlined_kernel
+def _note_book_nb(core: Record, market: Record, book: Record) -> None:
+    """Keep the held asset's book of this bar: a close after the last bar (DATA_GAP, END_OF_DATA) still needs it."""
+    core.book_usable = 1 if market.usable != 0 and book.usable != 0 else 0
+    core.depth_quality = book.depth_quality
+    core.fill_probability = book.fill_probability
+
+
+@inlined_kernel
 def _manage_nb(
     params: Record, state: EngineState, bar: Record, price: float, market: Record, book: Record, draws: F8, trade: Record
 ) -> int:
     """Test the open position's exits; close it when one applies; give the reason or NONE."""
     core = state.core
+    _note_book_nb(core, market, book)
     count_adverse_nb(core, bar.vel_div, params)
     reason = exit_reason_nb(params, core, bar, market, book, price)
     if reason != NONE:
         at = last_price_nb(state, core.asset) if reason == STALE_PRICE else price
-        close_position_nb(params, state, market, book, at, reason, draws, trade)
+        close_position_nb(params, state, at, reason, draws, trade)
     return reason
 
 
@@ -236,6 +246,7 @@ def _try_entry_nb(
     core.confidence, core.is_extreme = event.confidence, 1 if extreme else 0
     core.entry_spread = bar.v50 - bar.v750
     core.adverse_bars = 0
+    _note_book_nb(core, market, books[asset])
     return ENTERED
 
 
@@ -287,9 +298,8 @@ def step_nb(
         apply_acb_nb(core, bar.acb_boost, bar.acb_beta, bar.acb_update == SUBDAY_UPDATE)
     _remember_nb(state, bar, prices)
     strength = strength_nb(bar.vel_div, params.threshold, params.extreme, params.direction)
-    core.regime_size_mult = regime_size_mult_nb(
-        strength, core.boost, core.beta, core.mc_scale, params.leverage_convexity
-    )
+    beta = stressed_beta_nb(core.beta, market)
+    core.regime_size_mult = regime_size_mult_nb(strength, core.boost, beta, core.mc_scale, params.leverage_convexity)
     _blank_nb(event, core, bar)
     if core.open != 0:
         held = core.asset
