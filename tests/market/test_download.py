@@ -13,7 +13,8 @@ import pytest
 
 from dolphin.core.clock import iso_to_ns
 from dolphin.core.errors import ConfigError, DataError, ExchangeError
-from dolphin.market.download import DownloadSpec, download
+from dolphin.market.archive import Archive
+from dolphin.market.download import DownloadSpec, describe, download
 from dolphin.market.download.plan import Piece, plan
 from dolphin.ui.cli import run
 from tests.support.archive_server import ArchiveServer, zip_of
@@ -207,6 +208,28 @@ def test_recorded_prices_survive_the_round_trip(server: ArchiveServer, tmp_path:
     report = download(spec, timing=FakeTime().timing())
     assert written(tmp_path, symbols) == made.expected(spec.first, spec.last)
     assert report.bars == 3 * 1440 - 1 - 150  # the exchange's outage of 2021-04-20 stays a gap
+
+
+def test_the_archive_opens_and_says_where_it_comes_from(server: ArchiveServer, tmp_path: Path) -> None:
+    made = klines(JAN30, 4, assets=2)
+    made.publish(server, "um", "15m")
+    server.withdraw("ETHUSDT-15m-2024-01-31")
+    server.withdraw("ETHUSDT-15m-2024-02-01")
+    report = download(spec_for(server, tmp_path, made, JAN30, FEB2, keep_raw=True), timing=FakeTime().timing())
+    archive = Archive.open(tmp_path)
+    assert report.content_hash == archive.identity()
+    assert (archive.kind, archive.bar_seconds, archive.assets) == ("prices", 900.0, made.symbols)
+    assert [day.rows for day in archive.iter_days()] == [95, 96, 96, 96]
+    assert archive.manifest is not None
+    source = archive.manifest.source
+    assert (source["market"], source["interval"], source["archive_url"]) == ("um", "15m", server.url)
+    assert source["missing"] == {"ETHUSDT": ["2024-01-31…2024-02-01"]}
+
+
+def test_days_in_words() -> None:
+    days = [date(2024, 1, d) for d in (1, 3, 4, 5, 9)]
+    assert describe(days) == ["2024-01-01", "2024-01-03…2024-01-05", "2024-01-09"]
+    assert describe([]) == []
 
 
 # --- through the command line --------------------------------------------------------------------------------

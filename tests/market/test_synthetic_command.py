@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from dolphin.market.archive import Archive
 from dolphin.market.synthetic import MarketSpec, make_market
 from dolphin.ui.cli import run
 from tests.support.downloads import leftovers
@@ -23,6 +24,7 @@ def test_the_market_on_disk_is_the_market_in_memory(tmp_path: Path, capsys: pyte
     made = list(make_market(MarketSpec(days=3, assets=5, bar_seconds=300, seed=3, start=date(2024, 2, 28))))
     assert told["bars"] == sum(day.rows for day in made) == 3 * 288 - 8
     assert told["days"] == 3
+    assert told["content_hash"] == Archive.open(out).identity()
     for day in made:
         table = pq.ParquetFile(out / f"{day.day}.parquet").read()
         stamps = table.column("timestamp").to_numpy().astype("datetime64[ns]").astype(np.int64)

@@ -74,7 +74,8 @@ class Tab:
 
     async def until(self, expression: str) -> None:
         """Wait until a JavaScript expression is true."""
-        watch = f"new Promise((done) => {{ const look = () => ({expression}) ? done(true) : setTimeout(look, 30); look() }})"
+        look = f"const look = () => ({expression}) ? done(true) : setTimeout(look, 30)"
+        watch = f"new Promise((done) => {{ {look}; look() }})"
         async with asyncio.timeout(DEADLINE_S):
             assert await self.value(watch)
 

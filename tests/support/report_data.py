@@ -52,7 +52,9 @@ def make_trades(
 
 def columns_of(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """Rows as columns of the right types; no rows give empty columns."""
-    kinds = {name: str if name in TEXT else np.int64 if name in WHOLE else np.float64 for name in TRADE_COLUMNS}
+    kinds: dict[str, Any] = {
+        name: str if name in TEXT else np.int64 if name in WHOLE else np.float64 for name in TRADE_COLUMNS
+    }
     kinds["is_extreme"] = np.bool_
     return {name: np.array([row[name] for row in rows], dtype=kinds[name]) for name in TRADE_COLUMNS}
 

@@ -252,8 +252,9 @@ class TestThinRuns:
         assert drawn == np.isfinite(vel_div).sum()
 
     def test_ruin(self, run: ReportData) -> None:
-        daily = dataclasses.replace(run.daily, equity_close=np.linspace(20_000, -10, len(run.daily.dates)))
-        assert "Months and days" in Page(render(dataclasses.replace(run, daily=daily))).text
+        closes = np.linspace(20_000, -10_000, len(run.daily.dates))
+        page = Page(render(dataclasses.replace(run, daily=dataclasses.replace(run.daily, equity_close=closes))))
+        assert not re.search(r"\bnan\b", page.text.lower())
 
 
 class TestFigures:

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import config as _config
@@ -57,8 +57,9 @@ def _use_fresh_cache() -> Path:
     return folder
 
 
-CACHE_DIR = Path(_config.CACHE_DIR) if _config.CACHE_DIR else _use_fresh_cache()
-_config.CACHE_DIR = str(CACHE_DIR)
+_asked_for = os.environ.get("NUMBA_CACHE_DIR")
+CACHE_DIR = Path(_asked_for) if _asked_for else _use_fresh_cache()
+_config.CACHE_DIR = str(CACHE_DIR)  # type: ignore[attr-defined]
 
 
 def cache_is_cold() -> bool:
@@ -67,13 +68,14 @@ def cache_is_cold() -> bool:
 
 
 def kernel(fn: F) -> F:
-    """Compile `fn` in nopython mode, cached, strict floating point, IEEE division (x/0 is inf, not an error)."""
-    compiled: F = numba.njit(cache=True, error_model="numpy")(fn)
-    return compiled
+    """Compile `fn` in nopython mode, cached, strict floating point, IEEE division (x/0 is inf, not an error).
+
+    The interpreter lock is let go meanwhile, so that files can be read beside it.
+    """
+    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True)(fn))
 
 
 def inlined_kernel(fn: F) -> F:
     """Like `kernel`, but always compiled into its callers: for the small pieces of hot loops, where a call that hands
     over a dozen arrays costs more than the work."""
-    compiled: F = numba.njit(cache=True, error_model="numpy", forceinline=True)(fn)
-    return compiled
+    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(fn))

@@ -141,11 +141,11 @@ def build_params(overrides: Mapping[str, str] | None = None, friction: Friction 
 
     Raises ConfigError for an unknown name, a value of the wrong type or out of range, or inconsistent values.
     """
-    typed = {name: _typed_value(name, text) for name, text in (overrides or {}).items()}
+    typed: dict[str, Any] = {name: _typed_value(name, text) for name, text in (overrides or {}).items()}
     frozen = {k: v for k, v in typed.items() if k in Champion.__struct_fields__}
     free = {k: v for k, v in typed.items() if k not in frozen}
-    switches = dict.fromkeys(FRICTION_FLAGS, friction == "modelled")
-    params = EngineParams(champion=Champion(**frozen), **switches, **free)
+    free |= dict.fromkeys(FRICTION_FLAGS, friction == "modelled")
+    params = EngineParams(champion=Champion(**frozen), **free)
     _check_consistent(params)
     return params
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dolphin.core.clock import NS_PER_DAY, date_start_ns, ns_to_iso
+from dolphin.core.clock import NS_PER_DAY, NS_PER_S, date_start_ns, ns_to_iso
 from dolphin.core.errors import DataError
 from dolphin.market.tables import META_COLUMNS, SIGNAL_COLUMNS
 
@@ -137,3 +137,31 @@ def finite_signals(signals: NDArray[np.float64], where: str) -> NDArray[np.float
             "or NaN while a window fills"
         )
     return np.ascontiguousarray(np.where(np.isnan(signals), np.nan, signals))
+
+
+def bar_ns(ts_ns: NDArray[np.int64]) -> int | None:
+    """The usual distance of two stamps: the lower median of their differences, ns; None with fewer than two stamps."""
+    if len(ts_ns) < 2:
+        return None
+    steps = np.sort(np.diff(ts_ns))
+    return int(steps[(len(steps) - 1) // 2])
+
+
+def check_bar(ts_ns: NDArray[np.int64], bar_seconds: float, where: str) -> None:
+    """DataError when the stamps (ns) belong to bars of another length than `bar_seconds`.
+
+    They fit when the usual distance is one bar within a tenth (live scans jitter), or is longer while some distance
+    is one bar (a day full of gaps). Fewer than four stamps are too few to call bars longer than they should be.
+    """
+    usual = bar_ns(ts_ns)
+    if usual is None:
+        return
+    steps = np.diff(ts_ns) / (bar_seconds * NS_PER_S)
+    low, high = 0.9, 1.1
+    gaps_only = len(steps) < 3 or bool(((steps >= low) & (steps <= high)).any())
+    usual_bars = usual / (bar_seconds * NS_PER_S)
+    if usual_bars < low or (usual_bars > high and not gaps_only):
+        raise DataError(
+            f"{where}: bars are {usual / NS_PER_S:g} s apart, expected {bar_seconds:g} s; all bars of an archive "
+            "have one length: keep different lengths in different folders"
+        )

@@ -28,9 +28,9 @@ TOP, MEMBERS, VELOCITY, INSTABILITY = 0, 1, 2, 3
 @kernel
 def restart_nb(st: ScanState) -> None:
     """Forget every window: what follows a gap in time starts anew."""
-    st.count[HEAD] = 0
-    st.count[RETURNS] = 0
-    st.count[HAVE_PRICE] = 0
+    st.counters[HEAD] = 0
+    st.counters[RETURNS] = 0
+    st.counters[HAVE_PRICE] = 0
     st.last_price[:] = math.nan
     st.last_return[:] = math.nan
     st.valid_run[:] = 0
@@ -52,7 +52,7 @@ def restart_nb(st: ScanState) -> None:
 @kernel
 def _take_returns_nb(st: ScanState, prices: F8, t: int, slot: int) -> None:
     """Turn row t of the prices into the ring's next row, and note each asset's runs in row `slot` of the work."""
-    head = st.count[HEAD]
+    head = st.counters[HEAD]
     for i in range(prices.shape[1]):
         p, before = prices[t, i], st.last_price[i]
         held = p > 0.0 and p < math.inf
@@ -71,8 +71,8 @@ def _take_returns_nb(st: ScanState, prices: F8, t: int, slot: int) -> None:
         st.turned[i, head] = r
         st.valid_runs[slot, i] = st.valid_run[i]
         st.same_runs[slot, i] = st.same_run[i]
-    st.count[HEAD] = head + 1
-    st.count[RETURNS] += 1
+    st.counters[HEAD] = head + 1
+    st.counters[RETURNS] += 1
 
 
 @kernel
@@ -80,14 +80,14 @@ def _make_room_nb(st: ScanState, bars: int) -> None:
     """The ring is twice the longest window: when it would overflow, its newer half moves to the front."""
     rows = st.ring.shape[0]
     half = rows // 2
-    if st.count[HEAD] + bars <= rows:
+    if st.counters[HEAD] + bars <= rows:
         return
-    shift = st.count[HEAD] - half
+    shift = st.counters[HEAD] - half
     st.ring[:half] = st.ring[shift : shift + half].copy()
     for i in range(st.ring.shape[1]):
         for t in range(half):
             st.turned[i, t] = st.turned[i, t + shift]
-    st.count[HEAD] = half
+    st.counters[HEAD] = half
 
 
 @inlined_kernel
@@ -98,7 +98,7 @@ def _members_nb(valid: I4, same: I4, w: int, member: U1, inside: U1, both: U1) -
     """
     count = common = differ = 0
     for i in range(member.shape[0]):
-        now = np.uint8(valid[i] >= w and same[i] < w)
+        now = 1 if valid[i] >= w and same[i] < w else 0
         inside[i] = now
         both[i] = now & member[i]
         count += now
@@ -174,7 +174,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
     )
     by_rows = uses_rows_nb(w, sums.shape[0])
     had, top_held, age, crowded, ema = st.solved[k] != 0, st.top[k], st.age[k], st.crowded[k] != 0, st.ema[k]
-    head, seen = st.count[HEAD] - bars, st.count[RETURNS] - bars
+    head, seen = st.counters[HEAD] - bars, st.counters[RETURNS] - bars
     for b in range(bars):
         head += 1
         seen += 1
@@ -236,16 +236,16 @@ def scan_rows_nb(st: ScanState, ts_ns: I8, gap_ns: int, prices: F8, out: F8) -> 
     """
     t, total = 0, prices.shape[0]
     while t < total:
-        if st.count[HAVE_PRICE] != 0 and ts_ns[t] - st.count[LAST_TS] > gap_ns:
+        if st.counters[HAVE_PRICE] != 0 and ts_ns[t] - st.counters[LAST_TS] > gap_ns:
             restart_nb(st)
-        if st.count[HAVE_PRICE] == 0:
+        if st.counters[HAVE_PRICE] == 0:
             for i in range(prices.shape[1]):
                 p = prices[t, i]
                 st.last_price[i] = p if p > 0.0 and p < math.inf else math.nan
             out[t] = math.nan
             out[t, :, MEMBERS] = 0.0
-            st.count[HAVE_PRICE] = 1
-            st.count[LAST_TS] = ts_ns[t]
+            st.counters[HAVE_PRICE] = 1
+            st.counters[LAST_TS] = ts_ns[t]
             t += 1
             continue
         bars = 1
@@ -257,4 +257,4 @@ def scan_rows_nb(st: ScanState, ts_ns: I8, gap_ns: int, prices: F8, out: F8) -> 
         for k in range(st.windows.shape[0]):
             _window_rows_nb(st, k, bars, out, t)
         t += bars
-        st.count[LAST_TS] = ts_ns[t - 1]
+        st.counters[LAST_TS] = ts_ns[t - 1]

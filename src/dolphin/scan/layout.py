@@ -42,16 +42,16 @@ relative to λ: 1e-10/0.4 = 2.5e-10, before a correction that takes most of it a
 RESIDUAL_CROWDED = 1e-8
 """The same where the gap may be small: a relative gap of 1e-6 still leaves an error of 1e-10."""
 
-# Slots of ScanState.count
+# Slots of ScanState.counters
 HEAD, RETURNS, HAVE_PRICE, LAST_TS = 0, 1, 2, 3
-N_COUNT = 4
+N_COUNTERS = 4
 
 
 class ScanState(NamedTuple):
     """Arrays of one scanner for K windows and N assets; every row is described in place."""
 
     windows: I8  # (K,) lengths in bars
-    count: I8  # (N_COUNT,) ring head, returns since restart, price seen, last stamp ns
+    counters: I8  # (N_COUNTERS,) ring head, returns since restart, price seen, last stamp ns
     ring: F8  # (2·Wmax, N) returns, 0 where invalid; the last rows before `head` are the windows, contiguous
     turned: F8  # (N, 2·Wmax) the same, transposed
     last_price: F8  # (N,) NaN when missing
@@ -88,7 +88,7 @@ def new_state(n_assets: int, windows: tuple[int, ...] = WINDOWS) -> ScanState:
     z = np.zeros
     return ScanState(
         windows=np.array(windows, np.int64),
-        count=z(N_COUNT, np.int64),
+        counters=z(N_COUNTERS, np.int64),
         ring=z((2 * longest, n)),
         turned=z((n, 2 * longest)),
         last_price=np.full(n, np.nan),

@@ -11,6 +11,6 @@ run    the steps above, as one call
 
 from dolphin.market.download.pace import Timing
 from dolphin.market.download.plan import ARCHIVE_URL, INTERVALS, MARKETS, DownloadSpec
-from dolphin.market.download.run import DownloadReport, download
+from dolphin.market.download.run import DownloadReport, describe, download
 
-__all__ = ["ARCHIVE_URL", "INTERVALS", "MARKETS", "DownloadReport", "DownloadSpec", "Timing", "download"]
+__all__ = ["ARCHIVE_URL", "INTERVALS", "MARKETS", "DownloadReport", "DownloadSpec", "Timing", "describe", "download"]

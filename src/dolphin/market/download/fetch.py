@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 from dolphin.core.errors import ExchangeError
@@ -19,7 +19,7 @@ from dolphin.market.atomic import atomic_path, sync_folder
 from dolphin.market.download import rest
 from dolphin.market.download.http import Client
 from dolphin.market.download.pace import Timing
-from dolphin.market.download.plan import DownloadSpec, Piece, days_between, plan, rest_path
+from dolphin.market.download.plan import DownloadSpec, Piece, days_between, plan, rest_path, stretches
 
 Advance = Callable[[int], None]
 """Told the number of symbol-days that are settled: on disk, or known to be missing."""
@@ -61,7 +61,7 @@ class Fetcher:
     async def run(self) -> Fetched:
         """Fetch everything; raises ExchangeError at the first thing that cannot be had although it exists."""
         await _all(self._piece(piece) for piece in plan(self._spec))
-        runs = [(s, a, b) for s in self._spec.symbols for a, b in _runs(sorted(self._unarchived.get(s, [])))]
+        runs = [(s, a, b) for s in self._spec.symbols for a, b in stretches(sorted(self._unarchived.get(s, [])))]
         await _all(self._rest_run(*run) for run in runs)
         for days in self.result.missing.values():
             days.sort()
@@ -114,7 +114,7 @@ class Fetcher:
         """Settle consecutive days that the archive lacks: one request per page, so years of nothing cost one."""
         async with self._slots:
             wanted = [d for d in days_between(first, last) if not self._on_disk(symbol, d)]
-            for start, end in _runs(wanted):
+            for start, end in stretches(wanted):
                 await self._rest_days(symbol, start, end)
         self._advance((last - first).days + 1)
 
@@ -178,15 +178,6 @@ def _settle(part: Path, path: Path, digest: str) -> None:
         os.fsync(done.fileno())
     part.replace(path)
     sync_folder(path.parent)
-
-
-def _runs(days: list[date]) -> Iterator[tuple[date, date]]:
-    """Ascending days as (first, last) of each stretch without a hole."""
-    start = 0
-    for k in range(1, len(days) + 1):
-        if k == len(days) or days[k] - days[k - 1] != timedelta(days=1):
-            yield days[start], days[k - 1]
-            start = k
 
 
 async def _all(jobs: Iterator[object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -157,6 +157,15 @@ def days_between(first: date, last: date) -> Iterator[date]:
     """Each day from `first` to `last`, both included."""
     for k in range((last - first).days + 1):
         yield first + timedelta(days=k)
+
+
+def stretches(days: Sequence[date]) -> Iterator[tuple[date, date]]:
+    """Ascending days as (first, last) of each stretch without a hole."""
+    start = 0
+    for k in range(1, len(days) + 1):
+        if k == len(days) or days[k] - days[k - 1] != timedelta(days=1):
+            yield days[start], days[k - 1]
+            start = k
 
 
 def month_end(day: date) -> date:

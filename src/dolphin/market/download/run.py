@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -22,7 +22,7 @@ from dolphin.market.download.convert import price_days
 from dolphin.market.download.fetch import Advance, Fetched, Fetcher
 from dolphin.market.download.http import Client, Tally
 from dolphin.market.download.pace import Timing
-from dolphin.market.download.plan import DownloadSpec
+from dolphin.market.download.plan import DownloadSpec, stretches
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DownloadReport:
     """What a download did.
 
     `symbols` are the archive's columns; `missing` maps a symbol to the days, ascending, for which the exchange has
-    no klines; `kept` counts files found verified on disk.
+    no klines; `content_hash` is the archive's identity, as in its manifest; `kept` counts files found verified on disk.
     """
 
     out: Path
@@ -45,6 +45,7 @@ class DownloadReport:
     retries: int
     pauses: int
     bytes: int
+    content_hash: str
 
 
 def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advance = lambda _n: None) -> DownloadReport:
@@ -60,7 +61,7 @@ def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advan
     today = ns_to_date(timing.wall())
     if spec.last > today:
         raise ConfigError(f"--to {spec.last}: lies in the future; the last day that can be asked for is {today} (UTC)")
-    writer = ArchiveWriter(spec.out, "prices", spec.bar_seconds, source=_source(spec), force=spec.force)
+    _writer(spec, {})  # refuses now, not after hours of fetching, a folder that could not take the archive
     existed = spec.out.exists()
     with _claimed(spec):
         fetched, tally = asyncio.run(_fetch(spec, timing, advance))
@@ -69,8 +70,9 @@ def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advan
             if not existed:
                 spec.out.rmdir()
             raise _nothing(spec)
+        missing = {s: fetched.missing[s] for s in spec.symbols if fetched.missing.get(s)}
         days = bars = 0
-        with writer:
+        with _writer(spec, missing) as writer:
             for day in price_days(spec, fetched):
                 writer.write(day)
                 days += 1
@@ -84,7 +86,7 @@ def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advan
         symbols=tuple(s for s in spec.symbols if s in fetched.files),
         days=days,
         bars=bars,
-        missing={s: fetched.missing[s] for s in spec.symbols if fetched.missing.get(s)},
+        missing=missing,
         archive_files=fetched.archive_files,
         rest_days=fetched.rest_days,
         kept=fetched.kept,
@@ -92,6 +94,7 @@ def download(spec: DownloadSpec, *, timing: Timing | None = None, advance: Advan
         retries=tally.retries,
         pauses=tally.pauses,
         bytes=tally.bytes,
+        content_hash=writer.manifest.content_hash if writer.manifest else "",
     )
 
 
@@ -102,9 +105,14 @@ def _nothing(spec: DownloadSpec) -> DataError:
     )
 
 
-def _source(spec: DownloadSpec) -> dict[str, str]:
-    """Where the archive's prices come from, for its manifest."""
-    return {
+def describe(days: Sequence[date]) -> list[str]:
+    """Ascending days in words: `2024-01-03`, or `2024-01-03…2024-01-09` for days in a row."""
+    return [f"{first}" if first == last else f"{first}…{last}" for first, last in stretches(days)]
+
+
+def _writer(spec: DownloadSpec, missing: Mapping[str, Sequence[date]]) -> ArchiveWriter:
+    """The archive to be, its manifest saying where the prices come from and what the exchange did not have."""
+    source = {
         "made_by": f"dolphin data download {__version__}",
         "market": spec.market,
         "interval": spec.interval,
@@ -112,7 +120,9 @@ def _source(spec: DownloadSpec) -> dict[str, str]:
         "rest_url": spec.rest_base,
         "first": str(spec.first),
         "last": str(spec.last),
+        "missing": {symbol: describe(days) for symbol, days in missing.items()},
     }
+    return ArchiveWriter(spec.out, "prices", spec.bar_seconds, source=source, force=spec.force)
 
 
 async def _fetch(spec: DownloadSpec, timing: Timing, advance: Advance) -> tuple[Fetched, Tally]:

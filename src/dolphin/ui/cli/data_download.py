@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +81,9 @@ def download(
 
 
 def _show(report: DownloadReport, *, as_json: bool) -> None:
-    missing = {symbol: list(stretches(days)) for symbol, days in report.missing.items()}
+    from dolphin.market.download import describe
+
+    missing = {symbol: describe(days) for symbol, days in report.missing.items()}
     if as_json:
         emit_json(
             {
@@ -90,6 +91,7 @@ def _show(report: DownloadReport, *, as_json: bool) -> None:
                 "symbols": report.symbols,
                 "days": report.days,
                 "bars": report.bars,
+                "content_hash": report.content_hash,
                 "missing": missing,
                 "archive_files": report.archive_files,
                 "rest_days": report.rest_days,
@@ -107,14 +109,3 @@ def _show(report: DownloadReport, *, as_json: bool) -> None:
         f"{report.out}: {report.days} days, {len(report.symbols)} symbols, {report.bars:,} bars; "
         f"{report.archive_files} archive files, {report.rest_days} symbol-days from REST, {report.kept} already there"
     )
-
-
-def stretches(days: list[date]) -> list[str]:
-    """Ascending days in words: `2024-01-03` or `2024-01-03…2024-01-09`."""
-    parts: list[list[date]] = []
-    for day in days:
-        if parts and day - parts[-1][-1] == timedelta(days=1):
-            parts[-1].append(day)
-        else:
-            parts.append([day])
-    return [f"{run[0]}" if len(run) == 1 else f"{run[0]}…{run[-1]}" for run in parts]

@@ -74,6 +74,7 @@ def make(
                 "seed": seed,
                 "start": start,
                 "outage": spec.outage,
+                "content_hash": archive.manifest.content_hash if archive.manifest else None,
             }
         )
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 
 import numpy as np
@@ -36,7 +37,7 @@ def monthly(daily: DailySeries, capital0: float) -> str:
     for day, r in zip(days, returns.tolist(), strict=True):
         for key in ((day.year, day.month), (day.year, 0)):
             cells[key] = (1.0 + cells.get(key, 0.0)) * (1.0 + r) - 1.0
-    reach = max((abs(v) for v in cells.values()), default=0.0)
+    reach = max((abs(v) for v in cells.values() if math.isfinite(v)), default=0.0)
     head = "".join(f'<th scope="col">{name[:3]}</th>' for name in MONTHS)
     body = "".join(_year_row(year, cells, reach) for year in sorted({day.year for day in days}))
     return (

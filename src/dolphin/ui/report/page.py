@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from dolphin.research.reportdata import ReportData
@@ -149,10 +148,5 @@ def _own(name: str) -> str:
 
 
 def _chart_library() -> str:
-    # The file is read rather than asked of plotly's Python side, whose figure classes cost more than this whole page.
-    source = resources.files("plotly").joinpath("package_data", "plotly.min.js")
-    if isinstance(source, Path) and not source.exists():
-        from plotly.offline import get_plotlyjs
-
-        return str(get_plotlyjs())
-    return source.read_text(encoding="utf-8")
+    # The file is read rather than asked of plotly's Python side, whose imports cost as much as the rest of this page.
+    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")

@@ -16,8 +16,19 @@ MAX_TRADE_ROWS = 1_000
 
 
 _TRADE_HEADER = (
-    *("trade", "side", "entry (UTC)", "exit (UTC)", "bars", "entry price", "exit price", "notional", "leverage"),
-    *("bucket", "reason", "price", "fees", "slippage", "funding", "modelled edge", "net PnL", "capital after"),
+    *(
+        "trade",
+        "side",
+        "net PnL",
+        "entry (UTC)",
+        "exit (UTC)",
+        "bars",
+        "entry price",
+        "exit price",
+        "notional",
+        "leverage",
+    ),
+    *("bucket", "reason", "price", "fees", "slippage", "funding", "modelled edge", "capital after"),
 )
 
 
@@ -102,6 +113,7 @@ def _trade_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     return (
         Cell(f'<span class="muted">#{esc(row["trade_id"])}</span> {esc(row["asset"])}', float(row["trade_id"])),
         text(row["side"]),
+        figure(row["net_pnl"], usd(row["net_pnl"], signed=True), tone(row["net_pnl"])),
         figure(row["entry_ts"], _minute(row["entry_ts"])),
         figure(row["exit_ts"], _minute(row["exit_ts"])),
         figure(bars, whole(bars)),
@@ -112,7 +124,6 @@ def _trade_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         Cell(esc(bucket_name(row["bucket"])), float(row["bucket"])),
         text(row["reason"]),
         *(figure(row[part], usd(row[part], signed=True)) for part in parts),
-        figure(row["net_pnl"], usd(row["net_pnl"], signed=True), tone(row["net_pnl"])),
         figure(row["capital_after"], usd(row["capital_after"])),
     )
 

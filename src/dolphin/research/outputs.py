@@ -1,0 +1,61 @@
+"""A run's folder: it appears whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dolphin.core.errors import DataError
+
+RUN_FILES = ("summary.json", "trades.parquet", "trades.csv", "equity.parquet", "report.html")
+
+
+@contextmanager
+def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
+    """Yield a fresh folder beside `out` that becomes `out` when the block ends, and vanishes when it fails.
+
+    Raises DataError when `out` cannot be written, is a file, or holds anything: a run needs `force` to be replaced, and a
+    folder with other people's files is never touched.
+    """
+    _check_target(out, force=force)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise DataError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from None
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        _replace(out, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_target(out: Path, *, force: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"--out {out}: is a file; expected a folder for the results")
+    held = sorted(p.name for p in out.iterdir())
+    strange = [name for name in held if name not in RUN_FILES]
+    if strange:
+        raise DataError(f"--out {out}: holds {strange[0]}, which is not part of a run; choose another folder")
+    if held and not force:
+        raise DataError(f"--out {out}: already holds a run; give another folder, or --force to replace it")
+    if not os.access(out.parent, os.W_OK):
+        raise DataError(f"--out {out}: its parent folder cannot be written; choose another folder")
+
+
+def _replace(out: Path, fresh: Path) -> None:
+    """Rename `fresh` to `out`; an old run steps aside first and is removed last."""
+    if not out.exists():
+        fresh.rename(out)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    out.rename(aside / "run")
+    fresh.rename(out)
+    shutil.rmtree(aside, ignore_errors=True)

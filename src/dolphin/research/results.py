@@ -1,0 +1,169 @@
+"""A run's files: summary, trades and equity, in machine-readable form, and the tearsheet's data."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import dolphin
+from dolphin.alpha.layout import Record
+from dolphin.core.clock import ns_to_iso
+from dolphin.core.codes import Direction, ExitReason, Gate
+from dolphin.core.params import champion_hash, overridden
+from dolphin.market.tables import ScanDay
+from dolphin.research.backtest import BacktestResult
+from dolphin.research.metrics import performance
+from dolphin.research.reportdata import BarSeries, DailySeries, ReportData, Thresholds
+
+STAMP = pa.timestamp("ns", tz="UTC")
+EQUITY_SCHEMA = pa.schema(
+    [
+        ("timestamp", STAMP),
+        ("equity", pa.float64()),
+        ("capital", pa.float64()),
+        ("vel_div", pa.float64()),
+        ("regime_size_mult", pa.float64()),
+        ("in_position", pa.bool_()),
+        ("gate", pa.dictionary(pa.int8(), pa.string())),
+    ]
+)
+_GATES = pa.array([g.name for g in Gate])
+
+
+class EquityWriter:
+    """Streams `equity.parquet`, one row per bar, one row group per day."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, EQUITY_SCHEMA, compression="zstd")
+
+    def __enter__(self) -> EquityWriter:
+        """Open for writing."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; whoever opened the folder removes it after a failure."""
+        self._writer.close()
+
+    def take(self, scans: ScanDay, events: Record) -> None:
+        """Append one day's bars."""
+        gate = pa.DictionaryArray.from_arrays(pa.array(np.asarray(events.gate).astype(np.int8)), _GATES)
+        columns = [
+            pa.array(scans.ts_ns).cast(STAMP),
+            pa.array(np.ascontiguousarray(events.equity)),
+            pa.array(np.ascontiguousarray(events.capital)),
+            pa.array(np.ascontiguousarray(events.vel_div)),
+            pa.array(np.ascontiguousarray(events.regime_size_mult)),
+            pa.array(np.asarray(events.in_position) != 0),
+            gate,
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=EQUITY_SCHEMA))
+
+
+def trade_columns(trades: NDArray[Any], assets: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """TRADE records as named columns for people: asset, side and reason by name, stamps int64 ns."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name in trades.dtype.names or ():
+        values = np.ascontiguousarray(trades[name])
+        if name == "asset":
+            values = np.array(assets, dtype=str)[values]
+        elif name == "side":
+            values = np.array([Direction(v).name for v in values], dtype=str)
+        elif name == "reason":
+            values = np.array([ExitReason(v).name for v in values], dtype=str)
+        elif name == "is_extreme":
+            values = values != 0
+        columns[name] = values
+    return columns
+
+
+def write_trades(folder: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """`trades.parquet` (stamps as UTC timestamps) and `trades.csv` (stamps as ISO 8601), the same rows."""
+    arrays = {
+        name: pa.array(values).cast(STAMP) if name.endswith("_ts") else pa.array(values) for name, values in columns.items()
+    }
+    pq.write_table(pa.table(arrays), folder / "trades.parquet", compression="zstd")
+    with (folder / "trades.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(columns)
+        printable = [
+            [ns_to_iso(int(v)) for v in values] if name.endswith("_ts") else values.tolist()
+            for name, values in columns.items()
+        ]
+        out.writerows(zip(*printable, strict=True))
+
+
+def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], command: str) -> dict[str, Any]:
+    """The content of `summary.json`; figures are defined in docs/metrics.md."""
+    archive, changed = result.archive, overridden(result.params)
+    return {
+        "profile": result.spec.profile,
+        "direction": result.direction.name,
+        "champion_hash": champion_hash(result.params.champion),
+        "is_champion": not changed,
+        "overrides": changed,
+        "friction": result.spec.friction,
+        "data": {
+            "path": str(result.spec.data),
+            "kind": archive.kind,
+            "manifest_hash": archive.identity(),
+            "assets": len(result.assets),
+        },
+        "from": result.days[0].isoformat(),
+        "to": result.days[-1].isoformat(),
+        "days": len(result.days),
+        "bars": result.bars,
+        "bar_seconds": archive.bar_seconds,
+        **performance(
+            trades=columns,
+            daily_equity=result.day_equity,
+            capital0=result.spec.capital,
+            deepest_drawdown=result.max_drawdown,
+            bars=result.bars,
+            bars_in_position=result.bars_in_position,
+        ),
+        "gates": {gate.name: int(result.gates[gate]) for gate in Gate},
+        "state_hash": result.state_hash,
+        "wall_s": round(result.wall_s, 4),
+        "bars_per_s": round(result.bars / result.wall_s, 1) if result.wall_s > 0.0 else None,
+        "versions": {
+            "dolphin": dolphin.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "numba", "pyarrow")},
+        },
+        "command": command,
+    }
+
+
+def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> ReportData:
+    """What the tearsheet is drawn from."""
+    c, p = result.params.champion, result.params
+    short = result.direction == Direction.SHORT
+    closes = np.array(result.day_equity)
+    return ReportData(
+        summary=summary,
+        trades=columns,
+        bars=BarSeries(**result.points),
+        daily=DailySeries(
+            dates=np.array(result.days, dtype="datetime64[D]"),
+            equity_close=closes,
+            pnl=np.diff(np.concatenate(([result.spec.capital], closes))),
+        ),
+        gates={gate.name: int(result.gates[gate]) for gate in Gate},
+        thresholds=Thresholds(
+            entry=c.vel_div_threshold if short else p.long_threshold,
+            extreme=c.vel_div_extreme if short else p.long_extreme,
+        ),
+        notes=result.notes,
+    )

@@ -1,0 +1,200 @@
+"""The why-not ledger: the decision at one bar, or the first gate that refused, with the numbers (SPEC §12, §23)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.layout import ASSET_BOOK, Record, records
+from dolphin.alpha.selection import rank_assets_nb
+from dolphin.alpha.signal import confirm_direction_nb, price_change_bps_nb
+from dolphin.core.clock import ns_to_date, ns_to_iso
+from dolphin.core.codes import Confirmation, Drop, ExitReason, Gate
+from dolphin.core.errors import ConfigError
+from dolphin.market.archive import Archive
+from dolphin.market.tables import ScanDay
+from dolphin.research.backtest import BacktestSpec, replay_signals, stream_scans
+
+ENTRY_NUMBERS = (
+    *("ars", "chg_bps", "confidence", "strength", "trend_mult", "bucket_boost", "streak_mult", "market_ob_mult"),
+    *("fraction", "leverage", "notional_usd", "price"),
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One bar explained, ready for JSON.
+
+    `gates` lists every gate in the order of testing as {gate, verdict, met, needed}; the verdict is "passed", "refused" or
+    "not reached". `assets` holds the selection's profile of each asset asked for, as if it had been reached.
+    """
+
+    bar: dict[str, Any]
+    decision: str
+    gates: list[dict[str, Any]]
+    entry: dict[str, Any] | None
+    position: dict[str, Any] | None
+    assets: list[dict[str, Any]]
+
+
+def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explanation:
+    """Replay up to the bar stamped `at_ns` and say what was decided there and why.
+
+    Raises ConfigError when no bar carries that stamp or `asset` is not in the universe.
+    """
+    archive = Archive.open(spec.data).select(spec.first, spec.last)
+    day = _day_of(archive, at_ns)
+    if asset is not None and asset not in archive.assets:
+        raise ConfigError(f"--asset {asset}: not among the archive's {len(archive.assets)} assets")
+    engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
+    for scans in stream_scans(spec):
+        engine.begin_day(scans.day)
+        bars = day_bars(scans.ts_ns, replay_signals(scans))
+        if scans.day != day:
+            engine.process_bars(bars, scans.closes)
+            continue
+        row = _row_of(scans, at_ns)
+        engine.process_bars(bars[:row], scans.closes[:row])
+        return _explain_bar(engine, scans, bars, row, asset)
+    raise ConfigError(f"--at {ns_to_iso(at_ns)}: the replay ended before that bar")
+
+
+def _day_of(archive: Archive, at_ns: int) -> Any:
+    day = ns_to_date(at_ns)
+    if day not in archive.days:
+        raise ConfigError(
+            f"--at {ns_to_iso(at_ns)}: the archive has no such day; it holds {archive.days[0]} to {archive.days[-1]}"
+        )
+    return day
+
+
+def _row_of(scans: ScanDay, at_ns: int) -> int:
+    row = int(np.searchsorted(scans.ts_ns, at_ns))
+    if row < scans.rows and scans.ts_ns[row] == at_ns:
+        return row
+    near = int(scans.ts_ns[min(row, scans.rows - 1)])
+    raise ConfigError(f"--at {ns_to_iso(at_ns)}: no bar carries that stamp; the nearest is {ns_to_iso(near)}")
+
+
+def _explain_bar(engine: NDAlphaEngine, scans: ScanDay, bars: Record, row: int, asset: str | None) -> Explanation:
+    held = _position(engine)
+    part = slice(row, row + 1)
+    events, trades = engine.process_bars(bars[part], scans.closes[part])
+    event = events[0]
+    return Explanation(
+        bar={
+            "timestamp": ns_to_iso(int(event.ts_ns)),
+            "bar_idx": int(event.bar_idx),
+            "day_bar": row,
+            "vel_div": float(event.vel_div),
+            "regime_size_mult": float(event.regime_size_mult),
+            "capital": float(event.capital),
+            "equity": float(event.equity),
+        },
+        decision=_decision(engine, event, trades),
+        gates=_gates(engine, event, row),
+        entry=_entry(engine, event),
+        position=held,
+        assets=_profiles(engine, scans.closes[row], event, asset),
+    )
+
+
+def _decision(engine: NDAlphaEngine, event: Record, trades: Record) -> str:
+    if len(trades):
+        t = trades[0]
+        name = engine.assets[int(t.asset)]
+        return f"closed {name}: {ExitReason(int(t.reason)).name}, net {float(t.net_pnl):+.2f} USDT"
+    gate = Gate(int(event.gate))
+    if gate == Gate.ENTERED:
+        return f"opened {engine.direction.name} {engine.assets[int(event.asset)]}, {float(event.notional_usd):.2f} USDT"
+    if gate == Gate.IN_POSITION:
+        return "kept the open position; no exit applied"
+    return f"no entry: refused by {gate.name}"
+
+
+def _position(engine: NDAlphaEngine) -> dict[str, Any] | None:
+    core = engine.state.core
+    if not core.open:
+        return None
+    return {
+        "asset": engine.assets[int(core.asset)],
+        "side": engine.direction.name,
+        "entered": ns_to_iso(int(core.entry_ts_ns)),
+        "entry_price": float(core.entry_price),
+        "notional_usd": float(core.notional_usd),
+        "leverage": float(core.leverage),
+        "bars_held_before": int(core.bar_idx - core.entry_bar),
+    }
+
+
+def _entry(engine: NDAlphaEngine, event: Record) -> dict[str, Any] | None:
+    if event.asset < 0:
+        return None
+    return {
+        "asset": engine.assets[int(event.asset)],
+        "confirmation": Confirmation(int(event.confirmation)).name,
+        "bucket": int(event.bucket) if event.bucket >= 0 else None,
+        **{name: float(event[name]) for name in ENTRY_NUMBERS if np.isfinite(event[name])},
+    }
+
+
+def _gates(engine: NDAlphaEngine, event: Record, row: int) -> list[dict[str, Any]]:
+    core, p, c = engine.state.core, engine.packed_params, engine.params.champion
+    sign = "<" if engine.direction < 0 else ">"
+    met = {
+        Gate.IN_POSITION: ("a position is open" if event.in_position and event.gate else "flat", "flat"),
+        Gate.JUST_EXITED: (f"last exit at bar {int(core.last_exit_bar)}", f"before bar {int(event.bar_idx)}"),
+        Gate.CAPITAL: (f"{float(core.capital):.2f} USDT", "> 0"),
+        Gate.WARM_UP: (f"{int(core.bar_count)} bars", f">= {c.lookback}"),
+        Gate.HALT: ("no halt" if event.gate != Gate.HALT else "halted", "no halt"),
+        Gate.VOL_REGIME: (f"day bar {row}", ">= 100"),
+        Gate.VEL_DIV: (f"{float(event.vel_div):.6f}", f"{sign} {float(p.threshold) * int(p.direction):g}"),
+        Gate.SELECTION: (f"{int(event.ranked)} assets passed", ">= 1"),
+        Gate.DIRECTION_CONFIRMATION: (
+            f"{float(event.chg_bps):.2f} bps over {c.dc_lookback_bars} bars",
+            f"not against the trade by more than {c.dc_min_magnitude_bps:g} bps",
+        ),
+        Gate.BOOK_IMBALANCE: ("no book", "no strong persistent imbalance against the trade"),
+    }
+    refused = Gate(int(event.gate))
+    rows = []
+    for gate, (value, needed) in met.items():
+        reached = refused == Gate.ENTERED or gate <= refused
+        verdict = "refused" if gate == refused else ("passed" if reached else "not reached")
+        rows.append({"gate": gate.name, "verdict": verdict, "met": value if reached else None, "needed": needed})
+    return rows
+
+
+def _profiles(engine: NDAlphaEngine, prices: Any, event: Record, asset: str | None) -> list[dict[str, Any]]:
+    """The selection's view of the assets at this bar: the one asked for, else those ranked highest."""
+    ranking, p, state = engine.ranking, engine.packed_params, engine.state
+    books = records(ASSET_BOOK, len(engine.assets))
+    rank_assets_nb(p, state.history, state.counts, np.ascontiguousarray(prices), books, ranking)
+    order = sorted(range(len(engine.assets)), key=lambda i: (ranking.profiles[i].drop != Drop.KEPT, -_score(ranking, i)))
+    chosen = [engine.assets.index(asset)] if asset is not None else order[:5]
+    rows = []
+    for i in chosen:
+        row = ranking.profiles[i]
+        known = row.drop not in (Drop.NO_PRICE, Drop.SHORT_HISTORY)
+        chg = price_change_bps_nb(state.history, state.counts[i], i, p.dc_lookback_bars)
+        rows.append(
+            {
+                "asset": engine.assets[i],
+                "verdict": Drop(int(row.drop)).name,
+                "action": ("with the regime" if row.action > 0 else "against it") if known else None,
+                **{n: float(row[n]) if known else None for n in ("ars", "alignment", "noise", "efficiency")},
+                "latency": int(row.latency) if known else None,
+                "chg_bps": float(chg) if np.isfinite(chg) else None,
+                "confirmation": Confirmation(confirm_direction_nb(chg, p.dc_min_magnitude_bps, p.direction)).name,
+            }
+        )
+    return rows
+
+
+def _score(ranking: Any, i: int) -> float:
+    row = ranking.profiles[i]
+    known = row.drop not in (Drop.NO_PRICE, Drop.SHORT_HISTORY)
+    return float(row.ars) if known and np.isfinite(row.ars) else -np.inf

@@ -1,0 +1,103 @@
+"""`dolphin backtest`: an archive in, a tearsheet and machine-readable results out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dolphin.ui.cli.compiling import ready_kernels
+from dolphin.ui.cli.console import emit_json, json_option, note, print_table, progress
+from dolphin.ui.cli.options import run_options
+
+if TYPE_CHECKING:
+    from dolphin.research.backtest import BacktestSpec
+
+EPILOG = """\b
+Examples:
+  dolphin backtest --data market --out run
+  dolphin backtest --data days --from 2021-04-05 --to 2021-04-12 --friction none --out run2
+  dolphin backtest --data days --profile green --set max_hold_bars=60 --out run3 --force
+\b
+--out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing.
+"""
+
+
+@click.command(epilog=EPILOG)
+@run_options
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results; must not hold a run.")
+@click.option("--force", is_flag=True, help="Replace a run that --out already holds.")
+@json_option
+def backtest(spec: BacktestSpec, out: Path, force: bool, as_json: bool) -> None:
+    """Replay the engine over an archive and write a tearsheet."""
+    from dolphin.market.archive import Archive
+    from dolphin.research.outputs import run_folder
+
+    whole = Archive.open(spec.data)
+    archive = whole.select(spec.first, spec.last)
+    with run_folder(out, force=force) as folder:
+        ready_kernels(archive.kind, quiet=as_json)
+        bars = sum(archive.entry(day).rows for day in archive.days)
+        with progress("replaying", bars, "bars", quiet=as_json) as advance:
+            summary = _write_run(spec, folder, advance)
+    if as_json:
+        emit_json(summary)
+    else:
+        _show(summary, out)
+
+
+def _write_run(spec: BacktestSpec, folder: Path, advance: Any) -> dict[str, Any]:
+    from dolphin.market.atomic import write_json_atomic
+    from dolphin.research.backtest import run_backtest
+    from dolphin.research.results import EquityWriter, report_data, summarise, trade_columns, write_trades
+    from dolphin.ui.report import write_report
+
+    with EquityWriter(folder / "equity.parquet") as equity:
+        result = run_backtest(spec, advance, equity.take)
+    columns = trade_columns(result.trades, result.assets)
+    summary = summarise(result, columns, command_line())
+    write_trades(folder, columns)
+    write_json_atomic(folder / "summary.json", summary)
+    write_report(folder / "report.html", report_data(result, summary, columns))
+    return summary
+
+
+def command_line() -> str:
+    """The command as typed, ready to be pasted into a shell."""
+    return shlex.join(["dolphin", *sys.argv[1:]])
+
+
+def _show(summary: dict[str, Any], out: Path) -> None:
+    def percent(value: float | None) -> str:
+        return "–" if value is None else f"{100.0 * value:+.2f} %"
+
+    def plain(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}"
+
+    title = f"{summary['profile'].upper()} {summary['direction']}, {summary['from']} … {summary['to']}"
+    if not summary["is_champion"]:
+        changed = ", ".join(f"{k}={v}" for k, v in summary["overrides"].items())
+        title += f"  [NOT CHAMPION: {changed}]"
+    pnl = summary["pnl"]
+    rows = [
+        ("bars", f"{summary['bars']:,}"),
+        ("trades", f"{summary['trades']:,}"),
+        ("win rate", percent(summary["win_rate"]).lstrip("+")),
+        ("ROI", percent(summary["roi"])),
+        ("profit factor", plain(summary["profit_factor"])),
+        ("Sharpe (daily, √365)", plain(summary["sharpe"])),
+        ("max drawdown", percent(summary["max_drawdown"]).lstrip("+")),
+        ("exposure", percent(summary["exposure"]).lstrip("+")),
+        ("PnL: price", f"{pnl['price']:+,.2f}"),
+        ("PnL: fees", f"{pnl['fees']:+,.2f}"),
+        ("PnL: slippage", f"{pnl['slippage']:+,.2f}"),
+        ("PnL: modelled edge (not money)", f"{pnl['modelled_edge']:+,.2f}"),
+        ("PnL: net", f"{pnl['net']:+,.2f}"),
+    ]
+    print_table(title, rows, ("figure", "value"))
+    speed = f"{summary['bars']:,} bars in {summary['wall_s']:.2f} s"
+    note(f"{speed}; the tearsheet is {os.path.relpath(out / 'report.html')}")

@@ -1,0 +1,22 @@
+"""First use: kernels are compiled once and kept; say so, and show that something is happening."""
+
+from __future__ import annotations
+
+from dolphin.ui.cli.console import note, progress
+
+
+def ready_kernels(kind: str, *, quiet: bool) -> None:
+    """Compile what a run over an archive of `kind` needs, with a bar; free when it is in the cache."""
+    from dolphin.core.jit import cache_is_cold
+
+    if not cache_is_cold():
+        return
+    if not quiet:
+        note("First use: compiling the kernels, about half a minute. They are kept for the next run.")
+    from dolphin.research.warm import compile_engine, compile_scanner
+
+    steps = [compile_engine] + ([compile_scanner] if kind == "prices" else [])
+    with progress("compiling", len(steps), "parts", quiet=quiet) as advance:
+        for step in steps:
+            step()
+            advance(1)

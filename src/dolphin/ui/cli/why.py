@@ -1,0 +1,64 @@
+"""`dolphin why`: one bar explained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dolphin.core.clock import iso_to_ns
+from dolphin.ui.cli.compiling import ready_kernels
+from dolphin.ui.cli.console import emit_json, json_option, print_table
+from dolphin.ui.cli.options import run_options
+
+if TYPE_CHECKING:
+    from dolphin.research.backtest import BacktestSpec
+    from dolphin.research.why import Explanation
+
+EPILOG = """\b
+Examples:
+  dolphin why --data market --at 2024-01-02T14:31:00Z
+  dolphin why --data market --at 2024-01-02T14:31:00Z --asset SOLUSDT --json
+\b
+The replay runs from the first day (or --from) up to that bar, so the answer is the one the backtest acted on.
+"""
+
+
+@click.command(epilog=EPILOG)
+@run_options
+@click.option("--at", required=True, metavar="TIME", help="The bar's stamp, ISO 8601, UTC.")
+@click.option("--asset", help="Also show how the selection judged this asset.")
+@json_option
+def why(spec: BacktestSpec, at: str, asset: str | None, as_json: bool) -> None:
+    """Explain the decision at one bar, or the first gate that refused an entry."""
+    from dolphin.market.archive import Archive
+    from dolphin.research.why import explain
+
+    at_ns = iso_to_ns(at, "--at")
+    ready_kernels(Archive.open(spec.data).kind, quiet=as_json)
+    told = explain(spec, at_ns, asset)
+    if as_json:
+        emit_json(asdict(told))
+    else:
+        _show(told)
+
+
+def _show(told: Explanation) -> None:
+    bar = told.bar
+    click.echo(f"{bar['timestamp']}  bar {bar['bar_idx']} (day bar {bar['day_bar']})  vel_div {bar['vel_div']:.6f}")
+    click.echo(f"Decision: {told.decision}")
+    gates = [(g["gate"], g["verdict"], g["met"] or "", g["needed"]) for g in told.gates]
+    print_table("Gates, in the order of testing", gates, ("gate", "verdict", "met", "needed"))
+    for title, values in (("Position held", told.position), ("Entry numbers", told.entry)):
+        if values:
+            print_table(title, [(k, _text(v)) for k, v in values.items()], ("name", "value"))
+    names = ("asset", "verdict", "action", "ars", "alignment", "noise", "latency", "chg_bps", "confirmation")
+    rows = [[_text(row[name]) for name in names] for row in told.assets]
+    print_table("Selection's view of the assets at this bar", rows, names)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
