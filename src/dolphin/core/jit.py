@@ -72,10 +72,10 @@ def kernel(fn: F) -> F:
 
     The interpreter lock is let go meanwhile, so that files can be read beside it.
     """
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True)(fn))
+    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)(fn))
 
 
 def inlined_kernel(fn: F) -> F:
     """Like `kernel`, but always compiled into its callers: for the small pieces of hot loops, where a call that hands
     over a dozen arrays costs more than the work."""
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(fn))
+    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True, _nrt=False)(fn))

@@ -104,9 +104,12 @@ def check_assets(assets: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: an asset is named twice in {', '.join(assets)}")
 
 
-def stamps_ns(column: Any, where: str) -> NDArray[np.int64]:
-    """An Arrow timestamp column as int64 nanoseconds; DataError naming the first row that is null or beyond int64."""
-    no_null(column, "timestamp", where)
+def stamps_ns(column: Any, where: str, first_row: int = 0) -> NDArray[np.int64]:
+    """An Arrow timestamp column as int64 nanoseconds; DataError naming the first row that is null or beyond int64.
+
+    Rows count from `first_row`, that of a piece in its file.
+    """
+    no_null(column, "timestamp", where, first_row)
     raw = np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
     factor = _NS_PER_UNIT[column.type.unit]
     limit = np.iinfo(np.int64).max // factor
@@ -114,16 +117,16 @@ def stamps_ns(column: Any, where: str) -> NDArray[np.int64]:
     if far.any():
         row = int(np.argmax(far))
         raise DataError(
-            f"{where}: column 'timestamp', row {row}: {raw[row]} {column.type.unit} is beyond the year 2262; "
-            "expected UTC stamps"
+            f"{where}: column 'timestamp', row {row + first_row}: {raw[row]} {column.type.unit} is beyond the year "
+            "2262; expected UTC stamps"
         )
     return raw * factor
 
 
-def no_null(column: Any, name: str, where: str) -> None:
+def no_null(column: Any, name: str, where: str, first_row: int = 0) -> None:
     """DataError naming the first row of an Arrow column that holds no value."""
     if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy()))
+        row = column.is_null().to_pylist().index(True) + first_row
         raise DataError(f"{where}: column {name!r}, row {row}: no value; expected one in every row")
 
 

@@ -37,6 +37,9 @@ from dolphin.market.tables import META_COLUMNS, SIGNAL_COLUMNS, PriceDay, ScanDa
 DAY_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.parquet")
 """The name of a day file; one that a rebuild set aside has `.STALE_YYYYMMDD` after it."""
 
+BROKEN_PARQUET = (pa.ArrowException, OSError, ValueError)
+"""What the Parquet reader raises on damaged files; column names that are no UTF-8 give a ValueError."""
+
 _SET_ASIDE = re.compile(r"(\d{4}-\d{2}-\d{2})\.parquet\.STALE_\d{8}(\.\d+)?")
 
 
@@ -160,7 +163,7 @@ def open_parquet(path: Path) -> Any:
         return pq.ParquetFile(path, memory_map=False, pre_buffer=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN_PARQUET as error:
         raise not_parquet(path, error) from None
 
 
@@ -173,7 +176,7 @@ def not_parquet(path: Path, error: Exception) -> DataError:
 def _read_table(file: Any, path: Path, columns: list[str] | None = None) -> Any:
     try:
         return file.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN_PARQUET as error:
         raise not_parquet(path, error) from None
 
 

@@ -52,7 +52,7 @@ class Choice:
         return picked
 
     def not_found(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The ones to be dropped that are not in `names`: no error, as one list serves many sources, but worth saying."""
+        """The ones to be dropped that `names` lacks: no error, as one list serves many sources, but worth saying."""
         return tuple(name for name in self.drop if name not in names)
 
 

@@ -14,8 +14,16 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from dolphin.core.errors import DataError
-from dolphin.market.daychecks import check_ascending, check_assets, check_bar, check_stamp_type, stamps_ns, valid_prices
-from dolphin.market.dayfile import not_parquet, open_parquet
+from dolphin.market.daychecks import (
+    check_ascending,
+    check_assets,
+    check_bar,
+    check_stamp_type,
+    no_null,
+    stamps_ns,
+    valid_prices,
+)
+from dolphin.market.dayfile import BROKEN_PARQUET, not_parquet, open_parquet
 from dolphin.market.manifest import union_of
 from dolphin.market.sources import Block, Choice, check_grid
 from dolphin.market.tables import META_COLUMNS
@@ -120,11 +128,14 @@ def _check_overlap(files: list[WideFile]) -> None:
 
 
 def _all_stamps(path: Path) -> NDArray[np.int64]:
-    parts = [_stamps(batch.column("timestamp"), str(path)) for batch in _batches(path, ["timestamp"])]
-    ts_ns = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    if not len(ts_ns):
+    parts: list[NDArray[np.int64]] = []
+    rows = 0
+    for batch in _batches(path, ["timestamp"]):
+        parts.append(_stamps(batch.column("timestamp"), str(path), rows))
+        rows += batch.num_rows
+    if not rows:
         raise DataError(f"{path}: no rows; remove the file, or fetch it again")
-    return ts_ns
+    return np.concatenate(parts)
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[Any]:
@@ -135,22 +146,23 @@ def _batches(path: Path, columns: list[str]) -> Iterator[Any]:
             return
         with open_parquet(path) as file:
             yield from file.iter_batches(max(1024, _CELLS // len(columns)), columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except BROKEN_PARQUET as error:
         if path.suffix != ".csv":
             raise not_parquet(path, error) from None
         said = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a table of prices ({said}); expected stamps and numbers below a header") from None
 
 
-def _stamps(column: Any, where: str) -> NDArray[np.int64]:
+def _stamps(column: Any, where: str, first_row: int = 0) -> NDArray[np.int64]:
     """Stamps of one piece in nanoseconds, from a timestamp column or a CSV's whole numbers."""
     if pa.types.is_timestamp(column.type):
-        return stamps_ns(column, where)
+        return stamps_ns(column, where, first_row)
+    no_null(column, "timestamp", where, first_row)
     if not len(column):
         return np.empty(0, np.int64)
     largest = int(np.abs(np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)).max())
     unit = next(unit for below, unit in _EPOCH_UNITS if largest < below)
-    return stamps_ns(column.cast(pa.timestamp(unit, tz="UTC")).cast(pa.timestamp("ns", tz="UTC")), where)
+    return stamps_ns(column.cast(pa.timestamp(unit, tz="UTC")).cast(pa.timestamp("ns", tz="UTC")), where, first_row)
 
 
 def _csv_header(path: Path) -> list[str]:

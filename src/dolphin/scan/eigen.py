@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
 from dolphin.scan.layout import CROWDED, MAX_BASIS, RESIDUAL, RESIDUAL_CROWDED
-from dolphin.scan.linalg import add_nb, combine_rows_nb, dot_nb
+from dolphin.scan.linalg import add_nb, combine_rows_nb, copy_nb, dot_nb
 from dolphin.scan.ritz import count_above_nb, grow_top_ritz_nb, ritz_vector_nb
 
 F8 = NDArray[np.float64]
@@ -131,51 +131,53 @@ def _apply_nb(kr: Krylov, win: Window, m: int) -> None:
         out[i] = scale[i] * (g[i] - mean * sums[i])
 
 
-@kernel
+@inlined_kernel
 def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float, int, bool, bool]:
     """Grow the basis from its first vector; give (Ritz value, vectors, converged, crowded)."""
-    alpha, beta, y, r = kr.alpha, kr.beta, kr.ritz, kr.residual
+    alpha, beta, r, scaled, scale = kr.alpha, kr.beta, kr.residual, kr.scaled, win.scale
     theta, last = 0.0, 1.0
     m = 0
     while True:
         _apply_nb(kr, win, m)
-        alpha[m] = dot_nb(kr.basis[m], r)
+        q = kr.basis[m]
+        alpha[m] = dot_nb(q, r)
         if m == 0:
-            theta, y[0] = alpha[0], 1.0
+            theta = alpha[0]
+            add_nb(-theta, q, r)
         else:
-            theta = grow_top_ritz_nb(alpha, beta, m, theta, last)
-            ritz_vector_nb(alpha, beta, m + 1, theta, y)
-            last = y[m]
-            add_nb(-beta[m - 1], kr.basis[m - 1], r)
-        add_nb(-alpha[m], kr.basis[m], r)
-        if m > 2:
+            theta, last = grow_top_ritz_nb(alpha, beta, m, theta, last)
+            before, a, b = kr.basis[m - 1], alpha[m], beta[m - 1]
+            for i in range(r.shape[0]):
+                r[i] = r[i] - (a * q[i] + b * before[i])
+        if m > 3:
             for j in range(m + 1):  # round-off has begun to tilt the basis: straighten it
                 add_nb(-dot_nb(kr.basis[j], r), kr.basis[j], r)
-        beta[m] = math.sqrt(dot_nb(r, r))
+        size = math.sqrt(dot_nb(r, r))
+        beta[m] = size
         m += 1
-        residual = beta[m - 1] * abs(last)
-        whole = m == members or beta[m - 1] <= 1e-14 * theta
+        residual = size * last
+        whole = m == members or size <= 1e-14 * theta
         if whole or m == MAX_BASIS or (residual <= RESIDUAL * theta and m >= least):
             crowded = count_above_nb(alpha, beta, m, CROWDED * theta) > 1
             done = whole or residual <= (RESIDUAL_CROWDED if crowded else RESIDUAL) * theta
             if done or m == MAX_BASIS:
                 return theta, m, done, crowded
-        inv = 1.0 / beta[m - 1]
-        q, scaled, scale = kr.basis[m], kr.scaled, win.scale
+        inv = 1.0 / size
+        q = kr.basis[m]
         for i in range(r.shape[0]):
             q[i] = r[i] * inv
             scaled[i] = scale[i] * q[i]
-        multiply_nb(win, kr.along, kr.scaled, kr.images[m])
+        multiply_nb(win, kr.along, scaled, kr.images[m])
 
 
-@kernel
+@inlined_kernel
 def solve_top_nb(
     kr: Krylov, win: Window, members: int, mode: int, vector: F8, weights: F8, image: F8
 ) -> tuple[float, bool]:
     """Largest eigenvalue of a window's correlation matrix, and whether a second one comes near it.
 
-    `win.scale` (N,) is 0 outside; `members` ≥ 1 counts the others. Overwrites `vector` with the unit eigenvector (entries sum
-    to ≥ 0) and `weights` and `image` with what the next bar's free start needs.
+    `win.scale` (N,) is 0 outside; `members` ≥ 1 counts the others. Overwrites `vector` with the unit eigenvector (entries
+    sum to ≥ 0) and `weights` and `image` with what the next bar's free start needs.
     Complexity: one to four products on ordinary bars, more where the two largest eigenvalues are close.
     """
     n = vector.shape[0]
@@ -184,15 +186,15 @@ def solve_top_nb(
         _start_free_nb(kr, win.scale, weights, image)
     else:
         _start_stirred_nb(kr, win, vector, mode)
-    theta, m, done, crowded = _expand_nb(kr, win, members, least)
+    theta, m, crowded = 0.0, 0, False
     for _ in range(MAX_RESTARTS):
+        theta, m, done, crowded = _expand_nb(kr, win, members, least)
+        ritz_vector_nb(kr.alpha, kr.beta, m, theta, kr.ritz)
+        _collect_nb(kr, m, vector, image)
         if done:
             break
-        _collect_nb(kr, m, vector, image)
-        kr.basis[0] = vector
-        kr.images[0] = image
-        theta, m, done, crowded = _expand_nb(kr, win, members, least)
-    _collect_nb(kr, m, vector, image)
+        copy_nb(vector, kr.basis[0])
+        copy_nb(image, kr.images[0])
     # One Jacobi-like step on what the basis left over, with the mean of the other eigenvalues standing for all of them.
     others = max(0.0, members - theta) / max(1.0, members - 1.0)
     last = kr.ritz[m - 1]
@@ -202,8 +204,17 @@ def solve_top_nb(
     for i in range(n):
         total += vector[i]
     sign = -1.0 if total < 0.0 else 1.0
+    scale, residual = win.scale, kr.residual
     for i in range(n):
         image[i] = sign * image[i]
-        weights[i] = sign * win.scale[i] * vector[i]
-        vector[i] = sign * (vector[i] + tilt * kr.residual[i])
+        weights[i] = sign * (scale[i] * vector[i])
+        vector[i] = sign * (vector[i] + tilt * residual[i])
     return theta, crowded
+
+
+@kernel
+def solve_apart_nb(
+    kr: Krylov, win: Window, members: int, mode: int, vector: F8, weights: F8, image: F8
+) -> tuple[float, bool]:
+    """`solve_top_nb` compiled once by itself, for the rare solves that need not be fast."""
+    return solve_top_nb(kr, win, members, mode, vector, weights, image)

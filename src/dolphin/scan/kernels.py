@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
-from dolphin.scan.eigen import COLD, FREE, MIXED, Krylov, Window, solve_top_nb, uses_rows_nb
+from dolphin.scan.eigen import COLD, FREE, MIXED, Krylov, Window, solve_apart_nb, solve_top_nb, uses_rows_nb
 from dolphin.scan.layout import CHUNK, HAVE_PRICE, HEAD, LAST_TS, REFRESH_BARS, RETURNS, SHRINK, ScanState
-from dolphin.scan.linalg import dot_nb, fresh_products_nb, slide_products_nb
+from dolphin.scan.linalg import copy_nb, dot_nb, fresh_products_nb, slide_products_nb
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -49,30 +49,53 @@ def restart_nb(st: ScanState) -> None:
     st.ema[:] = math.nan
 
 
-@kernel
-def _take_returns_nb(st: ScanState, prices: F8, t: int, slot: int) -> None:
-    """Turn row t of the prices into the ring's next row, and note each asset's runs in row `slot` of the work."""
-    head = st.counters[HEAD]
-    for i in range(prices.shape[1]):
-        p, before = prices[t, i], st.last_price[i]
+@inlined_kernel
+def _take_returns_nb(
+    prices: F8,
+    last_price: F8,
+    last_return: F8,
+    valid_run: I4,
+    same_run: I4,
+    returns: F8,
+    valid_now: I4,
+    same_now: I4,
+) -> None:
+    """One bar's prices into log returns (0 where invalid), with each asset's runs of valid and of equal returns."""
+    for i in range(prices.shape[0]):
+        p, before = prices[i], last_price[i]
         held = p > 0.0 and p < math.inf
         r = 0.0
         if held and before > 0.0:
             r = math.log(p / before)
-            st.same_run[i] = st.same_run[i] + 1 if r == st.last_return[i] else 1
-            st.valid_run[i] += 1
-            st.last_return[i] = r
+            same_run[i] = same_run[i] + 1 if r == last_return[i] else 1
+            valid_run[i] += 1
+            last_return[i] = r
         else:
-            st.valid_run[i] = 0
-            st.same_run[i] = 0
-            st.last_return[i] = math.nan
-        st.last_price[i] = p if held else math.nan
-        st.ring[head, i] = r
-        st.turned[i, head] = r
-        st.valid_runs[slot, i] = st.valid_run[i]
-        st.same_runs[slot, i] = st.same_run[i]
-    st.counters[HEAD] = head + 1
-    st.counters[RETURNS] += 1
+            valid_run[i] = 0
+            same_run[i] = 0
+            last_return[i] = math.nan
+        last_price[i] = p if held else math.nan
+        returns[i] = r
+        valid_now[i] = valid_run[i]
+        same_now[i] = same_run[i]
+
+
+@kernel
+def _push_returns_nb(st: ScanState, prices: F8, t: int, bars: int) -> None:
+    """Append `bars` rows of returns to the ring, and to its transpose where a window is solved through its rows."""
+    last_price, last_return, valid_run, same_run = st.last_price, st.last_return, st.valid_run, st.same_run
+    n = last_price.shape[0]
+    head = st.counters[HEAD]
+    for b in range(bars):
+        returns = st.ring[head + b]
+        _take_returns_nb(
+            prices[t + b], last_price, last_return, valid_run, same_run, returns, st.valid_runs[b], st.same_runs[b]
+        )
+        if uses_rows_nb(st.windows[0], n):
+            for i in range(n):
+                st.turned[i, head + b] = returns[i]
+    st.counters[HEAD] = head + bars
+    st.counters[RETURNS] += bars
 
 
 @kernel
@@ -83,7 +106,8 @@ def _make_room_nb(st: ScanState, bars: int) -> None:
     if st.counters[HEAD] + bars <= rows:
         return
     shift = st.counters[HEAD] - half
-    st.ring[:half] = st.ring[shift : shift + half].copy()
+    for t in range(half):
+        copy_nb(st.ring[t + shift], st.ring[t])
     for i in range(st.ring.shape[1]):
         for t in range(half):
             st.turned[i, t] = st.turned[i, t + shift]
@@ -116,7 +140,7 @@ def _refresh_nb(rows: F8, sums: F8, squares: F8, peak: F8) -> None:
         for i in range(sums.shape[0]):
             sums[i] = sums[i] + row[i]
             squares[i] = squares[i] + row[i] * row[i]
-    peak[:] = squares
+    copy_nb(squares, peak)
 
 
 @inlined_kernel
@@ -182,11 +206,11 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
         members, common, changed = _members_nb(st.valid_runs[b], st.same_runs[b], w, member, inside, both)
         top_before = top_held if had and not changed else math.nan
         if had:
-            before[:] = vector
+            copy_nb(vector, before)
         if had and changed and common > 0:
             _rescale_nb(squares, sums, w, both, scale)
             past = Window(products, ring, turned, first - 1, w, sums, scale)
-            top_before, crowded = solve_top_nb(kr, past, common, COLD, before, spare_w, spare_g)
+            top_before, crowded = solve_apart_nb(kr, past, common, COLD, before, spare_w, spare_g)
         new = ring[head - 1]
         old = ring[first - 1] if seen > w else zero
         if not by_rows:
@@ -204,7 +228,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
             window = Window(products, ring, turned, first, w, sums, scale)
             if changed and not math.isnan(top_before):
                 _rescale_nb(squares, sums, w, both, scale)
-                top_now, crowded = solve_top_nb(kr, window, common, COLD, now_u, spare_w, spare_g)
+                top_now, crowded = solve_apart_nb(kr, window, common, COLD, now_u, spare_w, spare_g)
                 velocity, term = _compare_nb(top_now, top_before, now_u, before)
             mode = COLD if changed or not had else (MIXED if refreshed or crowded else FREE)
             if mode == FREE:
@@ -214,7 +238,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
             if had and not changed:
                 velocity, term = _compare_nb(top, top_before, vector, before)
         if changed:
-            member[:] = inside
+            copy_nb(inside, member)
         had, top_held = members > 0, top
         out[at + b, k, TOP] = top
         out[at + b, k, MEMBERS] = members
@@ -252,8 +276,7 @@ def scan_rows_nb(st: ScanState, ts_ns: I8, gap_ns: int, prices: F8, out: F8) -> 
         while bars < CHUNK and t + bars < total and ts_ns[t + bars] - ts_ns[t + bars - 1] <= gap_ns:
             bars += 1
         _make_room_nb(st, bars)
-        for b in range(bars):
-            _take_returns_nb(st, prices, t + b, b)
+        _push_returns_nb(st, prices, t, bars)
         for k in range(st.windows.shape[0]):
             _window_rows_nb(st, k, bars, out, t)
         t += bars

@@ -37,6 +37,13 @@ def dot_nb(a: F8, b: F8) -> float:
 
 
 @inlined_kernel
+def copy_nb(source: F8, target: F8) -> None:
+    """target = source, element by element: a slice assignment would allocate a buffer first."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
+
+
+@inlined_kernel
 def add_nb(c: float, x: F8, y: F8) -> None:
     """y += c·x, in place; float64 (N,)."""
     for i in range(y.shape[0]):

@@ -7,44 +7,49 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dolphin.core.jit import kernel
+from dolphin.core.jit import inlined_kernel, kernel
 
 F8 = NDArray[np.float64]
 
 
-@kernel
-def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> float:
-    """Largest eigenvalue of the leading (j+1)x(j+1) tridiagonal, given that of the leading j x j.
+NEWTON_STEP = 1e-10
+"""Newton's method stops after a step this small, relative to the root: its next one would be about the square of that."""
 
-    `alpha[:j+1]` is the diagonal, `beta[:j]` the off-diagonal (beta[j-1] joins the new row), `theta` the largest
-    eigenvalue of the leading block and `last` the last entry of its unit eigenvector.
+
+@inlined_kernel
+def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> tuple[float, float]:
+    """Largest eigenvalue of the leading (j+1)x(j+1) tridiagonal and the last entry of its unit eigenvector.
+
+    `alpha[:j+1]` is the diagonal, `beta[:j]` the off-diagonal (beta[j-1] joins the new row); `theta` and `last` are the
+    same two numbers of the leading j x j block.
 
     The last pivot f(x) = (alpha_j − x) − beta²/(…) of the LDLᵀ factorisation of T − xI is decreasing and convex right of
     `theta`, with its root at the answer. Keeping only the pole at `theta` gives a start left of that root, from
-    where Newton's method climbs to it without ever overshooting.
+    where Newton's method climbs to it without ever overshooting. At the root f' = −1/last².
     """
-    b2 = beta[j - 1] * beta[j - 1]
-    coupling = b2 * last * last
+    coupling = beta[j - 1] * beta[j - 1] * last * last
     half = 0.5 * (alpha[j] - theta)
-    x = theta + (half + math.sqrt(half * half + coupling))
-    x = max(x, theta * (1.0 + 4e-16))
+    x = max(theta + (half + math.sqrt(half * half + coupling)), theta * (1.0 + 4e-16))
+    slope = -1.0
     for _ in range(60):
-        pivot = alpha[0] - x
+        inverse = 1.0 / (alpha[0] - x)
         slope = -1.0
+        pivot = alpha[0] - x
         for i in range(1, j + 1):
-            ratio = beta[i - 1] * beta[i - 1] / pivot
-            slope = -1.0 + ratio / pivot * slope
+            ratio = beta[i - 1] * beta[i - 1] * inverse
+            slope = -1.0 + ratio * inverse * slope
             pivot = alpha[i] - x - ratio
+            inverse = 1.0 / pivot
         if not (pivot > 0.0 and slope < 0.0):
             break  # at the root, to the last bit
         step = -pivot / slope
         x += step
-        if step <= 2e-16 * x:
+        if step <= NEWTON_STEP * x:
             break
-    return x
+    return x, 1.0 / math.sqrt(max(-slope, 1.0))
 
 
-@kernel
+@inlined_kernel
 def ritz_vector_nb(alpha: F8, beta: F8, m: int, theta: float, y: F8) -> None:
     """Unit eigenvector `y[:m]` of the leading m x m tridiagonal for its largest eigenvalue `theta`.
 
@@ -68,7 +73,7 @@ def ritz_vector_nb(alpha: F8, beta: F8, m: int, theta: float, y: F8) -> None:
         y[i] *= scale
 
 
-@kernel
+@inlined_kernel
 def count_above_nb(alpha: F8, beta: F8, m: int, x: float) -> int:
     """How many eigenvalues of the leading m x m tridiagonal exceed `x` (Sturm's count)."""
     count = 0
