@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def run_engine(
     bars, prices, markets, books = to_records(case, n)
     cuts = sorted({0, len(case), *days, *gaps, *restore_at})
     events, trades = [], [records(TRADE, 0)]
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         if start in restore_at:
             engine = NDAlphaEngine.restore(engine.snapshot())
         if start in gaps:

@@ -79,3 +79,12 @@ def test_restoring_at_any_bar_changes_nothing() -> None:
     assert trades.tobytes() == trades2.tobytes()
     assert engine.state_hash() == engine2.state_hash()
     assert math.isfinite(engine.capital)
+
+
+@pytest.mark.jit_off
+@pytest.mark.parametrize("direction", list(Direction), ids=lambda d: d.name)
+def test_a_short_case_with_and_without_the_jit(direction: Direction) -> None:
+    """Short enough to run as plain Python, where the very same functions must give the very same bits."""
+    gates, reasons = compare(0, direction, n=3, t=260, vol_off_rate=0.01)
+    assert {Gate.ENTERED, Gate.IN_POSITION, Gate.WARM_UP, Gate.VEL_DIV} <= gates
+    assert reasons

@@ -12,22 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
-from dolphin.alpha.replay import replay_nb
+from dolphin.alpha.replay import ACB_DAILY, ACB_SUBDAY, CLOSE, ENGINE, REPLAY
 from dolphin.alpha.selection import Ranking, new_ranking
-from dolphin.alpha.step import (
-    EngineState,
-    apply_acb_nb,
-    close_position_nb,
-    last_price_nb,
-    new_state,
-    step_nb,
-)
+from dolphin.alpha.step import EngineState, new_state
 from dolphin.core.codes import Direction, ExitReason, Posture
 from dolphin.core.errors import ConfigError
+from dolphin.core.native import Flat
 from dolphin.core.params import EngineParams, champion_hash
 
 SNAPSHOT_VERSION = 1
+_DIGEST = 16
 _BLOCK = 4096
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: int
 
 
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +65,8 @@ class NDAlphaEngine:
         self._draws: F8 = np.empty(0)
         self._no_market: Record = records(MARKET_BOOK, 1)
         self._no_books: Record = records(ASSET_BOOK, len(assets)).reshape(1, -1)
+        self._no_closes = np.empty((0, len(assets)))
+        self._flat = self._flatten()
 
     @property
     def state(self) -> EngineState:
@@ -105,15 +106,19 @@ class NDAlphaEngine:
         """Open a day: yesterday's halt and multipliers end, histories and position stay (SPEC §6, §23).
 
         When `day` is not the day after the last one, or `contiguous` is false, an open position is closed first at its
-        last price, reason DATA_GAP; the trade is returned (0 or 1 TRADE records).
+        last price, reason DATA_GAP; the trade is returned (0 or 1 TRADE records). Raises ConfigError for values out
+        of range.
         """
-        gap = self.day is not None and (not contiguous or day != self.day + timedelta(days=1))
-        closed = self.close_open(ExitReason.DATA_GAP) if gap else records(TRADE, 0)
-        core = self._state.core
-        if not apply_acb_nb(core, float(boost), float(beta), False):
-            raise ConfigError(f"{day}: circuit breaker boost {boost}, beta {beta}; expected boost in [1, 3], beta in [0, 1]")
         if not 0.0 <= mc_scale <= 1.0:
             raise ConfigError(f"{day}: mc_scale {mc_scale}; expected 0 to 1")
+        core = self._state.core
+        # Refused before anything is closed or set: a day that cannot begin leaves the engine as it was.
+        if not self._update_acb(ACB_DAILY, boost, beta):
+            raise ConfigError(
+                f"{day}: circuit breaker boost {boost}, beta {beta}; expected boost in [1, 3], beta in [0, 1]"
+            )
+        gap = self.day is not None and (not contiguous or day != self.day + timedelta(days=1))
+        closed = self.close_open(ExitReason.DATA_GAP) if gap else records(TRADE, 0)
         core.mc_scale = mc_scale
         core.mc_red = int(mc_red)
         self.day = day
@@ -135,7 +140,7 @@ class NDAlphaEngine:
 
     def update_acb_boost(self, boost: float, beta: float) -> bool:
         """Take a sub-day circuit-breaker update, effective from the next step; false when the values are refused."""
-        return bool(apply_acb_nb(self._state.core, float(boost), float(beta), True))
+        return self._update_acb(ACB_SUBDAY, boost, beta)
 
     def step_bar(
         self,
@@ -153,63 +158,87 @@ class NDAlphaEngine:
         """One bar through the step. Returns its EVENT record and, when a position was closed, the TRADE record.
 
         `prices` float64 (N,), missing = NaN; `market` one MARKET_BOOK record and `books` N ASSET_BOOK records, or None.
+        Raises ConfigError when `prices` or `books` are not N.
         """
+        self._check_shape("prices", np.shape(prices), (len(self.assets),))
+        if books is not None:
+            self._check_shape("books", np.shape(books), (len(self.assets),))
         bar = records(BAR, 1)
         bar[0].ts_ns, bar[0].vel_div, bar[0].v50, bar[0].v750 = ts_ns, vel_div, v50, v750
         bar[0].vol_regime_ok, bar[0].posture = int(vol_regime_ok), int(posture)
-        event, trade = records(EVENT, 1), records(TRADE, 1)
-        closed = step_nb(
-            self._packed,
-            self._state,
-            bar[0],
-            np.ascontiguousarray(prices, np.float64),
-            self._no_market[0] if market is None else market,
-            self._no_books[0] if books is None else books,
-            self._ranking,
-            self._draws_for(1),
-            event[0],
-            trade[0],
-        )
-        return event[0], trade[0] if closed else None
+        given = None if market is None else np.asarray(market).reshape(1).view(np.recarray)
+        shelf = None if books is None else books.reshape(1, -1)
+        events, trades = self.process_bars(bar, np.asarray(prices, np.float64).reshape(1, -1), given, shelf)
+        return events[0], trades[0] if len(trades) else None
 
     def process_bars(
         self, bars: Record, closes: F8, markets: Record | None = None, books: Record | None = None
     ) -> tuple[Record, Record]:
-        """T bars through the same step, compiled end to end: (T EVENT records, the TRADE records closed)."""
-        events, trades = records(EVENT, len(bars)), records(TRADE, len(bars))
-        closed = replay_nb(
-            self._packed,
-            self._state,
-            bars,
+        """T bars through the same step, compiled end to end: (T EVENT records, the TRADE records closed).
+
+        `bars` (T,) BAR records, `closes` float64 (T, N), `markets` (T,) and `books` (T, N) or None. Raises ConfigError
+        for other shapes.
+        """
+        rows, n = len(bars), len(self.assets)
+        self._check_shape("closes", np.shape(closes), (rows, n))
+        if markets is not None:
+            self._check_shape("markets", np.shape(markets), (rows,))
+        if books is not None:
+            self._check_shape("books", np.shape(books), (rows, n))
+        if closes.shape != (len(bars), len(self.assets)):
+            raise ConfigError(f"closes: shape {closes.shape}, expected ({len(bars)}, {len(self.assets)})")
+        return self._run(REPLAY, 0, bars, closes, markets, books)
+
+    def close_open(self, reason: ExitReason) -> Record:
+        """Close what is open at its last valid price, on the last processed bar (SPEC §6); 0 or 1 TRADE records."""
+        return self._run(CLOSE, int(reason), records(BAR, 1), self._no_closes)[1]
+
+    def _update_acb(self, action: int, boost: float, beta: float) -> bool:
+        bar = records(BAR, 1)
+        bar[0].acb_boost, bar[0].acb_beta = boost, beta
+        return self._enter(action, 0, bar, self._no_closes, None, None, records(EVENT, 1), records(TRADE, 1)) == 1
+
+    def _run(
+        self,
+        action: int,
+        reason: int,
+        bars: Record,
+        closes: F8,
+        markets: Record | None = None,
+        books: Record | None = None,
+    ) -> tuple[Record, Record]:
+        events, trades = records(EVENT, len(bars)), records(TRADE, max(len(bars), 1))
+        closed = self._enter(action, reason, bars, closes, markets, books, events, trades)
+        # A copy: a view of the few trades would keep room for one a bar alive as long as they are.
+        return events, trades[:closed].copy()
+
+    def _enter(
+        self,
+        action: int,
+        reason: int,
+        bars: Record,
+        closes: F8,
+        markets: Record | None,
+        books: Record | None,
+        events: Record,
+        trades: Record,
+    ) -> int:
+        return ENGINE(
+            action,
+            reason,
+            self._flat,
+            np.ascontiguousarray(bars),
             np.ascontiguousarray(closes, np.float64),
-            self._no_market if markets is None else markets,
-            self._no_books if books is None else books,
-            self._ranking,
+            self._no_market if markets is None else np.ascontiguousarray(markets),
+            self._no_books if books is None else np.ascontiguousarray(books),
             self._draws_for(len(bars)),
             events,
             trades,
         )
-        return events, trades[:closed]
 
-    def close_open(self, reason: ExitReason) -> Record:
-        """Close what is open at its last valid price, on the last processed bar (SPEC §6); 0 or 1 TRADE records."""
-        trade = records(TRADE, 1)
-        core = self._state.core
-        if not core.open:
-            return trade[:0]
-        price = float(last_price_nb(self._state, core.asset))
-        close_position_nb(
-            self._packed,
-            self._state,
-            price,
-            int(reason),
-            self._draws_for(1),
-            trade[0],
-        )
-        core.equity = core.capital
-        core.peak_equity = max(core.peak_equity, core.equity)
-        core.max_drawdown = max(core.max_drawdown, 1.0 - core.equity / core.peak_equity)
-        return trade
+    def _flatten(self) -> Flat:
+        """The arguments that never move, taken apart once: parameters, state, work space."""
+        return Flat(self._packed, self._state, self._ranking)
 
     def snapshot(self) -> bytes:
         """The whole engine as one value: parameters, universe, day, state, draw counter."""
@@ -224,32 +253,50 @@ class NDAlphaEngine:
             sizes=tuple(len(b) for b in blocks),
         )
         packed = msgspec.json.encode(head)
-        return b"".join((len(packed).to_bytes(8, "little"), packed, *blocks))
+        body = b"".join((len(packed).to_bytes(8, "little"), packed, *blocks))
+        return _digest(body) + body
 
     @classmethod
     def restore(cls, value: bytes) -> NDAlphaEngine:
         """The engine that `snapshot` described; continuing it is bit-identical to never having stopped.
 
-        Raises ConfigError for a value that is torn, of another version, or not a snapshot.
+        Raises ConfigError for a value that is torn, altered, of another version, or not a snapshot.
         """
+        body = value[_DIGEST:]
+        if len(body) < 8 or _digest(body) != value[:_DIGEST]:
+            raise ConfigError(
+                f"engine snapshot: {len(value)} bytes that do not match their digest, so torn or altered; expected "
+                "what snapshot() gave: restore an older one"
+            )
+        end = 8 + int.from_bytes(body[:8], "little")
         try:
-            end = 8 + int.from_bytes(value[:8], "little")
-            head = msgspec.json.decode(value[8:end], type=_Head)
-        except (msgspec.MsgspecError, OverflowError) as error:
+            version = msgspec.json.decode(body[8:end], type=_Version).version
+            if version != SNAPSHOT_VERSION:
+                raise ConfigError(
+                    f"engine snapshot: version {version}, expected {SNAPSHOT_VERSION}; restore it with the release "
+                    "that wrote it"
+                )
+            head = msgspec.json.decode(body[8:end], type=_Head)
+            direction = Direction(head.direction)
+            day = date.fromisoformat(head.day) if head.day else None
+        except (msgspec.MsgspecError, ValueError) as error:
             raise ConfigError(f"engine snapshot: not readable ({error}); restore an older one") from None
-        if head.version != SNAPSHOT_VERSION:
-            raise ConfigError(f"engine snapshot: version {head.version}, expected {SNAPSHOT_VERSION}")
-        engine = cls(head.params, head.assets, Direction(head.direction), 0.0)
+        engine = cls(head.params, head.assets, direction, 0.0)
         wanted = tuple(len(b) for b in engine._blocks())
-        if head.sizes != wanted or len(value) != end + sum(wanted):
-            raise ConfigError(f"engine snapshot: {len(value) - end} bytes of state, expected {sum(wanted)}")
-        engine._load(memoryview(value)[end:])
-        engine.day = date.fromisoformat(head.day) if head.day else None
+        if head.sizes != wanted or len(body) != end + sum(wanted):
+            raise ConfigError(f"engine snapshot: {len(body) - end} bytes of state, expected {sum(wanted)}")
+        engine._load(memoryview(body)[end:])
+        engine.day = day
         return engine
 
     def state_hash(self) -> str:
         """Thirty-two hex digits over the snapshot: equal hashes mean equal engines, bit for bit."""
         return hashlib.blake2b(self.snapshot(), digest_size=16).hexdigest()
+
+    def _check_shape(self, what: str, met: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        # Compiled code does not check bounds: a wrong shape would read and write foreign memory.
+        if met != expected:
+            raise ConfigError(f"engine: {what} of shape {met}, expected {expected} for {len(self.assets)} assets")
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         s = self._state
@@ -266,14 +313,19 @@ class NDAlphaEngine:
             ring[...] = np.frombuffer(raw[at : at + ring.nbytes], ring.dtype).reshape(ring.shape)
             at += ring.nbytes
         self._state = self._state._replace(core=loaded[0])
+        self._flat = self._flatten()
 
     def _draws_for(self, bars: int) -> F8:
         """The draw sequence, long enough for `bars` more closes: the k-th value serves the k-th close (SPEC §7)."""
         need = int(self._state.core.draws) + bars + 1
         if len(self._draws) < need:
             size = -(-need // _BLOCK) * _BLOCK
-            self._draws = np.random.RandomState(self.params.champion.seed).random_sample(size)  # noqa: NPY002 (SPEC §7)
+            self._draws = np.random.RandomState(self.params.champion.seed).random_sample(size)
         return self._draws
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_DIGEST).digest()
 
 
 VOL_REGIME_BARS = 100

@@ -1,11 +1,15 @@
-"""The replay: the step, in a loop."""
+"""The replay: the step, in a loop; and the one door through which Python reaches it."""
 
 from __future__ import annotations
 
 from dolphin.alpha.layout import F8, Record
 from dolphin.alpha.selection import Ranking
-from dolphin.alpha.step import EngineState, step_nb
+from dolphin.alpha.step import EngineState, apply_acb_nb, close_position_nb, last_price_nb, step_nb
 from dolphin.core.jit import kernel
+from dolphin.core.native import Entry
+
+REPLAY, CLOSE, ACB_DAILY, ACB_SUBDAY = 0, 1, 2, 3
+"""What the door is asked to do."""
 
 
 @kernel
@@ -30,8 +34,40 @@ def replay_nb(
     still = markets.shape[0] == 1
     for t in range(bars.shape[0]):
         b = 0 if still else t
-        if step_nb(
-            params, state, bars[t], prices[t], markets[b], books[b], ranking, draws, events[t], trades[closed]
-        ):
+        if step_nb(params, state, bars[t], prices[t], markets[b], books[b], ranking, draws, events[t], trades[closed]):
             closed += 1
     return closed
+
+
+@kernel
+def engine_nb(
+    action: int,
+    reason: int,
+    params: Record,
+    state: EngineState,
+    ranking: Ranking,
+    bars: Record,
+    prices: F8,
+    markets: Record,
+    books: Record,
+    draws: F8,
+    events: Record,
+    trades: Record,
+) -> int:
+    """REPLAY: run `bars`, give the trades written. CLOSE: close what is open at its last valid price for `reason`, give 0 or
+    1. ACB_DAILY, ACB_SUBDAY: take the update in bars[0], give 1, or 0 when it is refused."""
+    if action == REPLAY:
+        return replay_nb(params, state, bars, prices, markets, books, ranking, draws, events, trades)
+    core = state.core
+    if action == CLOSE:
+        if core.open == 0:
+            return 0
+        close_position_nb(params, state, last_price_nb(state, core.asset), reason, draws, trades[0])
+        core.equity = core.capital
+        core.peak_equity = max(core.peak_equity, core.equity)
+        core.max_drawdown = max(core.max_drawdown, 1.0 - core.equity / core.peak_equity)
+        return 1
+    return 1 if apply_acb_nb(core, bars[0].acb_boost, bars[0].acb_beta, action == ACB_SUBDAY) else 0
+
+
+ENGINE = Entry(engine_nb)

@@ -5,30 +5,40 @@ to a small rule would leave an old compiled `step` behind. Here the cache folder
 kernel source: any edit gives a new folder, and the old ones are removed.
 
 Floating point is strict (no fastmath): sums keep their order, so results are the same bit for bit with and
-without the JIT and on every machine.
+without the JIT and on every machine. Reference counting is off: a kernel that would allocate does not compile.
+
+A decorated kernel imports Numba when it is first called or compiled into another one, not before: a process whose
+machine code is already on disk (`dolphin.core.native`) never pays for the compiler.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core import config as _config
-
 F = TypeVar("F", bound=Callable[..., Any])
+
+DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+"""Kernels run as plain Python: for coverage, and to prove that compiling changes nothing."""
+
+OPTIONS = {"error_model": "numpy", "nogil": True, "_nrt": False}
+"""IEEE division (x/0 is inf, not an error); the interpreter lock is let go; no allocation."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_ROOMS = ("core", "scan", "book", "risk", "alpha")
+_lock = threading.RLock()
 
 
 def source_fingerprint() -> str:
     """Sixteen hex digits over the sources of the rooms that hold kernels, and Numba's version."""
-    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
+    digest = hashlib.blake2b(version("numba").encode(), digest_size=8)
     for room in _KERNEL_ROOMS:
         for path in sorted((_PACKAGE / room).rglob("*.py")):
             digest.update(path.relative_to(_PACKAGE).as_posix().encode())
@@ -59,23 +69,45 @@ def _use_fresh_cache() -> Path:
 
 _asked_for = os.environ.get("NUMBA_CACHE_DIR")
 CACHE_DIR = Path(_asked_for) if _asked_for else _use_fresh_cache()
-_config.CACHE_DIR = str(CACHE_DIR)  # type: ignore[attr-defined]
 
 
-def cache_is_cold() -> bool:
-    """True when no kernel of these sources has been compiled yet: the next run pays for it."""
-    return not CACHE_DIR.exists()
+class Kernel:
+    """A function that Numba compiles when it is first needed; callable from Python and from other kernels."""
+
+    def __init__(self, fn: Callable[..., Any], *, inlined: bool) -> None:
+        functools.update_wrapper(self, fn)
+        self.py_func = fn
+        self._inlined = inlined
+        self._dispatcher: Any = None
+
+    @property
+    def dispatcher(self) -> Any:
+        """Numba's own object, made at the first use."""
+        if self._dispatcher is None:
+            import numba
+            from numba.core import config
+
+            with _lock:
+                config.CACHE_DIR = str(CACHE_DIR)  # type: ignore[attr-defined]
+                self._dispatcher = numba.njit(cache=True, forceinline=self._inlined, **OPTIONS)(self.py_func)
+        return self._dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What Numba asks a global that a kernel refers to: lets kernels call kernels."""
+        return self.dispatcher._numba_type_
+
+    def __call__(self, *args: Any) -> Any:
+        """Run compiled."""
+        return self.dispatcher(*args)
 
 
 def kernel(fn: F) -> F:
-    """Compile `fn` in nopython mode, cached, strict floating point, IEEE division (x/0 is inf, not an error).
-
-    The interpreter lock is let go meanwhile, so that files can be read beside it.
-    """
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)(fn))
+    """Compile `fn` in nopython mode, cached, by OPTIONS."""
+    return fn if DISABLED else cast(F, Kernel(fn, inlined=False))
 
 
 def inlined_kernel(fn: F) -> F:
     """Like `kernel`, but always compiled into its callers: for the small pieces of hot loops, where a call that hands
     over a dozen arrays costs more than the work."""
-    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True, _nrt=False)(fn))
+    return fn if DISABLED else cast(F, Kernel(fn, inlined=True))

@@ -101,6 +101,8 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
         trades.append(engine.begin_day(scans.day))
         events, closed = engine.process_bars(day_bars(scans.ts_ns, replay_signals(scans)), scans.closes)
         trades.append(closed)
+        if scans.day == archive.days[-1]:
+            trades.append(_close_at_end(engine, events))
         day_equity.append(float(engine.end_day()["equity"]))
         thinned, peak = _thin(scans, events, peak, per_day)
         points.append(thinned)
@@ -109,10 +111,7 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
             sink(scans, events)
         if advance is not None:
             advance(scans.rows)
-    trades.append(engine.close_open(ExitReason.END_OF_DATA))
     core = engine.state.core
-    if day_equity:
-        day_equity[-1] = float(core.equity)
     return BacktestResult(
         spec=spec,
         params=params,
@@ -132,6 +131,14 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
         wall_s=time.perf_counter() - started,
         notes=notes.lines(),
     )
+
+
+def _close_at_end(engine: NDAlphaEngine, events: Record) -> Record:
+    """Close what is open, and let the last bar's event show the capital after it: the curve ends where the run ends."""
+    closed = engine.close_open(ExitReason.END_OF_DATA)
+    if len(events):
+        events[-1].capital, events[-1].equity = engine.capital, engine.state.core.equity
+    return closed
 
 
 def stream_scans(spec: BacktestSpec) -> Iterator[ScanDay]:

@@ -22,10 +22,12 @@ def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
     folder with other people's files is never touched.
     """
     _check_target(out, force=force)
+    absent = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
+        _remove_empty(absent)
         raise DataError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from None
     try:
         yield fresh
@@ -33,6 +35,7 @@ def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
         _replace(out, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        _remove_empty(absent)
 
 
 def _check_target(out: Path, *, force: bool) -> None:
@@ -50,12 +53,25 @@ def _check_target(out: Path, *, force: bool) -> None:
         raise DataError(f"--out {out}: its parent folder cannot be written; choose another folder")
 
 
+def _remove_empty(folders: list[Path]) -> None:
+    """Take back parent folders, deepest first, that were made for a run and hold nothing."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
 def _replace(out: Path, fresh: Path) -> None:
     """Rename `fresh` to `out`; an old run steps aside first and is removed last."""
     if not out.exists():
         fresh.rename(out)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(aside / "run")
+    try:
+        out.rename(aside / "run")
+    except OSError as error:
+        aside.rmdir()
+        raise DataError(f"--out {out}: cannot be replaced ({error.strerror}); choose another folder") from None
     fresh.rename(out)
     shutil.rmtree(aside, ignore_errors=True)

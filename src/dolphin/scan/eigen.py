@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
-from dolphin.scan.layout import CROWDED, MAX_BASIS, RESIDUAL, RESIDUAL_CROWDED
+from dolphin.scan.layout import APART, CROWDED, MAX_BASIS, RESIDUAL, RESIDUAL_APART, RESIDUAL_CROWDED
 from dolphin.scan.linalg import add_nb, combine_rows_nb, copy_nb, dot_nb
-from dolphin.scan.ritz import count_above_nb, grow_top_ritz_nb, ritz_vector_nb
+from dolphin.scan.ritz import count_above_nb, find_top_ritz_nb, grow_top_ritz_nb, ritz_vector_nb
 
 F8 = NDArray[np.float64]
 
@@ -26,6 +26,9 @@ FREE, MIXED, COLD = 0, 1, 2
 """How a solve starts: from the carried image; from the last eigenvector stirred a little; from nothing."""
 
 MAX_RESTARTS = 50
+
+OVERTAKEN = 1.0 + 1e-10
+"""A Ritz value above this share of the tracked one means that the tracked one is no longer the largest."""
 
 
 class Krylov(NamedTuple):
@@ -43,7 +46,8 @@ class Krylov(NamedTuple):
 
 
 class Window(NamedTuple):
-    """One window's operator: `products` (N, N) or, where that is dearer, `length` rows of `ring`/`turned` from `first`."""
+    """One window's operator: `products` (N, N) or, where that is dearer, `length` rows of `ring`/`turned`
+    from `first`. `value_only`: the eigenvector is not published, so its accuracy may be less."""
 
     products: F8
     ring: F8
@@ -52,6 +56,7 @@ class Window(NamedTuple):
     length: int
     sums: F8
     scale: F8
+    value_only: bool
 
 
 @inlined_kernel
@@ -132,6 +137,17 @@ def _apply_nb(kr: Krylov, win: Window, m: int) -> None:
 
 
 @inlined_kernel
+def _accept_nb(alpha: F8, beta: F8, m: int, theta: float, residual: float, value_only: bool) -> tuple[bool, bool]:
+    """Whether a residual is small enough for the gap that the Ritz values show, and whether they are crowded."""
+    if residual <= RESIDUAL * theta:
+        crowded = count_above_nb(alpha, beta, m, CROWDED * theta) > 1
+        return not crowded or residual <= RESIDUAL_CROWDED * theta, crowded
+    if value_only and residual <= RESIDUAL_APART * theta:
+        return count_above_nb(alpha, beta, m, APART * theta) == 1, False
+    return False, False
+
+
+@inlined_kernel
 def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float, int, bool, bool]:
     """Grow the basis from its first vector; give (Ritz value, vectors, converged, crowded)."""
     alpha, beta, r, scaled, scale = kr.alpha, kr.beta, kr.residual, kr.scaled, win.scale
@@ -155,13 +171,14 @@ def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float
         size = math.sqrt(dot_nb(r, r))
         beta[m] = size
         m += 1
-        residual = size * last
         whole = m == members or size <= 1e-14 * theta
-        if whole or m == MAX_BASIS or (residual <= RESIDUAL * theta and m >= least):
-            crowded = count_above_nb(alpha, beta, m, CROWDED * theta) > 1
-            done = whole or residual <= (RESIDUAL_CROWDED if crowded else RESIDUAL) * theta
-            if done or m == MAX_BASIS:
-                return theta, m, done, crowded
+        if whole or m >= least:
+            small, crowded = _accept_nb(alpha, beta, m, theta, 0.0 if whole else size * last, win.value_only)
+            if (small or m == MAX_BASIS) and count_above_nb(alpha, beta, m, theta * OVERTAKEN) > 0:
+                theta, last = find_top_ritz_nb(alpha, beta, m, theta)
+                small, crowded = _accept_nb(alpha, beta, m, theta, 0.0 if whole else size * last, win.value_only)
+            if small or m == MAX_BASIS:
+                return theta, m, small, crowded
         inv = 1.0 / size
         q = kr.basis[m]
         for i in range(r.shape[0]):
@@ -195,8 +212,9 @@ def solve_top_nb(
             break
         copy_nb(vector, kr.basis[0])
         copy_nb(image, kr.images[0])
-    # One Jacobi-like step on what the basis left over, with the mean of the other eigenvalues standing for all of them.
-    others = max(0.0, members - theta) / max(1.0, members - 1.0)
+    # One Jacobi-like step on what the basis left over, with the last Ritz diagonal standing
+    # for the eigenvalues that the remainder is made of.
+    others = kr.alpha[m - 1]
     last = kr.ritz[m - 1]
     tilt = 0.0 if crowded or m == members else last / (theta - others)
     theta += tilt * last * kr.beta[m - 1] * kr.beta[m - 1]

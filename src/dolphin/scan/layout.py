@@ -39,6 +39,14 @@ RESIDUAL = 1e-5
 """Stop when ‖Cu − λu‖ ≤ RESIDUAL·λ. The eigenvalue's own error is at most the square of that over the spectral gap,
 relative to λ: 1e-10/0.4 = 2.5e-10, before a correction that takes most of it away."""
 
+APART = 0.25
+RESIDUAL_APART = 4e-5
+"""The same for windows of which only the eigenvalue is published, while every other Ritz value is under APART of it:
+1.6e-9/0.75 = 2.1e-9 before the correction, which then leaves less than a third."""
+
+PUBLISHED_VECTORS = 2
+"""How many windows, the shortest first, publish an instability and so need the eigenvector as well (SPEC §1.2)."""
+
 RESIDUAL_CROWDED = 1e-8
 """The same where the gap may be small: a relative gap of 1e-6 still leaves an error of 1e-10."""
 

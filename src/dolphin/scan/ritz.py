@@ -25,12 +25,11 @@ def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> 
 
     The last pivot f(x) = (alpha_j − x) − beta²/(…) of the LDLᵀ factorisation of T − xI is decreasing and convex right of
     `theta`, with its root at the answer. Keeping only the pole at `theta` gives a start left of that root, from
-    where Newton's method climbs to it without ever overshooting. At the root f' = −1/last².
+    where Newton's method climbs to it without ever overshooting.
     """
     coupling = beta[j - 1] * beta[j - 1] * last * last
     half = 0.5 * (alpha[j] - theta)
     x = max(theta + (half + math.sqrt(half * half + coupling)), theta * (1.0 + 4e-16))
-    slope = -1.0
     for _ in range(60):
         inverse = 1.0 / (alpha[0] - x)
         slope = -1.0
@@ -46,7 +45,23 @@ def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> 
         x += step
         if step <= NEWTON_STEP * x:
             break
-    return x, 1.0 / math.sqrt(max(-slope, 1.0))
+    return x, last_entry_nb(alpha, beta, j + 1, x)
+
+
+@inlined_kernel
+def last_entry_nb(alpha: F8, beta: F8, m: int, theta: float) -> float:
+    """Size of the last entry of the unit eigenvector that `ritz_vector_nb` would give.
+
+    1/sqrt(−f') at the root is the same number, but not where it is small: the root then lies so near a pole that an error
+    of 1e-12 in it changes f' altogether, and the next start with it.
+    """
+    above, here, norm2 = 0.0, 1.0, 1.0
+    for i in range(m - 1, 0, -1):
+        above, here = beta[i - 1] * here, ((theta - alpha[i]) * here - above) / beta[i - 1]
+        norm2 += here * here
+        if norm2 > 1e200:
+            break  # below 1e-100 it is as good as zero
+    return 1.0 / math.sqrt(norm2)
 
 
 @inlined_kernel
@@ -86,3 +101,25 @@ def count_above_nb(alpha: F8, beta: F8, m: int, x: float) -> int:
         elif pivot == 0.0:
             pivot = -1e-300
     return count
+
+
+@kernel
+def find_top_ritz_nb(alpha: F8, beta: F8, m: int, low: float) -> tuple[float, float]:
+    """What `grow_top_ritz_nb` gives, found without a start: bisection from a lower bound `low` to Gershgorin's upper one.
+
+    For when the largest eigenvalue is one that grew up beside the tracked one and overtook it: next to a pole
+    of next to no weight Newton's steps are too short to leave it.
+    """
+    high = low
+    for i in range(m):
+        before = beta[i - 1] if i > 0 else 0.0
+        after = beta[i] if i < m - 1 else 0.0
+        high = max(high, alpha[i] + before + after)
+    while True:
+        middle = 0.5 * (low + high)
+        if middle <= low or middle >= high:
+            return high, last_entry_nb(alpha, beta, m, high)
+        if count_above_nb(alpha, beta, m, middle) > 0:
+            low = middle
+        else:
+            high = middle

@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.errors import ConfigError
+from dolphin.core.native import Entry, Flat
 from dolphin.scan.kernels import INSTABILITY, MEMBERS, TOP, VELOCITY, scan_rows_nb
 from dolphin.scan.layout import GAP_BARS, WINDOWS, ScanState, new_state
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
+
+
+SCAN_ROWS = Entry(scan_rows_nb)
 
 
 class Scan(NamedTuple):
@@ -58,6 +62,7 @@ class Scanner:
         # Half a bar of slack: stamps of a regular series may jitter.
         self._gap_ns = int((GAP_BARS + 0.5) * bar_seconds * 1e9)
         self._state: ScanState = new_state(n_assets, windows)
+        self._flat = Flat(self._state)
 
     def update(self, ts_ns: int, prices: F8) -> Scan:
         """Take one bar's closes, float64 (N,), missing = NaN, ≤ 0 or infinite; give its scan."""
@@ -84,7 +89,7 @@ class Scanner:
         if len(ts_ns) and (ts_ns[0] <= self._last_ts or np.any(np.diff(ts_ns) <= 0)):
             raise ConfigError("scanner: time stamps must increase from bar to bar; sort and deduplicate the prices")
         out = np.empty((len(ts_ns), len(self.windows), 4))
-        scan_rows_nb(self._state, ts_ns, self._gap_ns, closes, out)
+        SCAN_ROWS(self._flat, ts_ns, self._gap_ns, closes, out)
         numbers = np.arange(self.scan_number, self.scan_number + len(ts_ns), dtype=np.int64)
         self.scan_number += len(ts_ns)
         if len(ts_ns):

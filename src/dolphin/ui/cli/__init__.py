@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,10 +87,11 @@ def run(args: list[str]) -> int:
     debug = "--debug" in args
     try:
         code = root.main(args=args, prog_name="dolphin", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except DolphinError as error:
-        if debug:
-            raise
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, debug=debug)
     except click.ClickException as error:
         return _fail(_usage_line(error), 2)
     except (click.Abort, KeyboardInterrupt):
@@ -97,9 +99,10 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         return 1
     except (OSError, MemoryError) as error:
-        if debug:
-            raise
-        return _fail(f"{type(error).__name__}: {error}", 1)
+        return _fail(f"{type(error).__name__}: {error}", 1, debug=debug)
+    except Exception as error:
+        hint = "a defect of the program, not of the input; --debug before the command shows where"
+        return _fail(f"unexpected {type(error).__name__}: {error}; {hint}", 1, debug=debug)
     return code if isinstance(code, int) else 0
 
 
@@ -109,7 +112,9 @@ def _usage_line(error: click.ClickException) -> str:
     return f"{error.format_message().rstrip('.')}{hint}"
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
     line = " ".join(message.split())
     click.echo(f"dolphin: {line}", err=True)
     return code

@@ -6,16 +6,14 @@ from dolphin.ui.cli.console import note, progress
 
 
 def ready_kernels(kind: str, *, quiet: bool) -> None:
-    """Compile what a run over an archive of `kind` needs, with a bar; free when it is in the cache."""
-    from dolphin.core.jit import cache_is_cold
+    """Compile what a run over an archive of `kind` needs, with a bar; free when the machine code is on disk."""
+    from dolphin.research.warm import compile_steps
 
-    if not cache_is_cold():
+    steps = compile_steps(scanning=kind == "prices")
+    if not steps:
         return
     if not quiet:
         note("First use: compiling the kernels, about half a minute. They are kept for the next run.")
-    from dolphin.research.warm import compile_engine, compile_scanner
-
-    steps = [compile_engine] + ([compile_scanner] if kind == "prices" else [])
     with progress("compiling", len(steps), "parts", quiet=quiet) as advance:
         for step in steps:
             step()

@@ -1,0 +1,203 @@
+"""Compiled entry points kept as machine code, so that a fresh process runs them without importing the compiler.
+
+Importing Numba and reviving its cache costs more than a second; a day of bars costs a tenth of one. An `Entry` wraps
+one kernel that Python calls with one fixed list of argument types. The first call ever compiles it and writes the object code,
+with everything it calls, beside the kernel cache. Later processes load that file through LLVM's linker and call it.
+
+Safety: the file is keyed by kernel sources, Numba's version and the processor, and carries its own checksum; arguments are
+checked against the compiled types at every call, and a mismatch is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from dolphin.core.errors import DolphinError
+from dolphin.core.jit import CACHE_DIR, DISABLED, OPTIONS, Kernel
+
+_ABSENT = b"abort"
+_engines: list[Any] = []  # LLVM frees the code with its engine
+
+
+class Flat:
+    """An argument, or a tuple of them, taken apart once: what the machine code receives, and the types it was made of.
+
+    Holds a reference to the arrays. They may change their contents but not their place or shape.
+    """
+
+    __slots__ = ("keep", "types", "values")
+
+    def __init__(self, *args: Any) -> None:
+        self.values: list[int | float] = []
+        self.types: list[str] = []
+        self.keep = args
+        for arg in args:
+            self._take(arg)
+
+    def _take(self, arg: Any) -> None:
+        if isinstance(arg, np.ndarray):
+            if not arg.flags.c_contiguous or not arg.flags.aligned:
+                raise DolphinError(f"native call: an array of shape {arg.shape} is not contiguous")
+            # Numba's array: owner, parent, items, bytes each, data, then shape and strides.
+            self.values += [0, 0, arg.size, arg.itemsize, arg.__array_interface__["data"][0], *arg.shape, *arg.strides]
+            self.types.append(f"{arg.ndim}:{arg.dtype.descr if arg.dtype.names else arg.dtype.str}")
+        elif isinstance(arg, np.void):
+            self.values.append(arg.__array_interface__["data"][0])
+            self.types.append(f"record:{arg.dtype.descr}")
+        elif isinstance(arg, tuple):
+            for part in arg:
+                self._take(part)
+        elif isinstance(arg, int):
+            self.values.append(arg)
+            self.types.append("int")
+        elif isinstance(arg, float):
+            self.values.append(arg)
+            self.types.append("float")
+        else:
+            raise DolphinError(f"native call: {type(arg).__name__} cannot be passed")
+
+
+class _Head(msgspec.Struct, frozen=True):
+    symbol: str
+    undefined: list[str]
+    types: str
+    checksum: str
+
+
+class Entry:
+    """One kernel, `fn(...) -> int`, called from Python with arguments of always the same types.
+
+    Raises DolphinError when called with other types than the first time, or when the machine code reports a failure.
+    """
+
+    def __init__(self, fn: Callable[..., int]) -> None:
+        self._fn = fn
+        self.name = fn.__name__
+        self._native: Any = None
+        self._types = ""
+
+    def is_ready(self) -> bool:
+        """Whether the machine code is in memory or on disk: the next call will not compile."""
+        return DISABLED or self._native is not None or self._path().exists()
+
+    def __call__(self, *args: Any) -> int:
+        """Run the kernel; an argument may be a `Flat` of several taken apart beforehand."""
+        if DISABLED:
+            return self._fn(*_joined(args))
+        parts = [arg if isinstance(arg, Flat) else Flat(arg) for arg in args]
+        types = _digest([t for part in parts for t in part.types])
+        if self._native is None:
+            self._prepare(_joined(args), types, [v for part in parts for v in part.values])
+        if types != self._types:
+            raise DolphinError(f"native call: {self.name} was compiled for other argument types")
+        result = ctypes.c_int64(0)
+        failure = ctypes.c_void_p(None)
+        flat = [v for part in parts for v in part.values]
+        status = self._native(ctypes.byref(result), ctypes.byref(failure), *flat)
+        if status != 0:
+            raise DolphinError(f"native call: {self.name} failed with status {status}")
+        return result.value
+
+    def _path(self) -> Path:
+        import llvmlite.binding as llvm
+
+        cpu = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+        return CACHE_DIR / f"native-{self.name}-{_digest([cpu])}.bin"
+
+    def _prepare(self, args: Sequence[Any], types: str, values: Sequence[int | float]) -> None:
+        path = self._path()
+        found = _read(path)
+        if found is None or found[0].types != types:
+            found = self._build(args, types)
+            _write(path, *found)
+        head, code = found
+        address = _link(head, code)
+        kinds = [ctypes.c_double if isinstance(v, float) else ctypes.c_int64 for v in values]
+        self._native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(address)
+        self._types = types
+
+    def _build(self, args: Sequence[Any], types: str) -> tuple[_Head, bytes]:
+        import numba
+
+        source = self._fn.py_func if isinstance(self._fn, Kernel) else self._fn
+        dispatcher = numba.njit(**OPTIONS)(source)
+        signature = tuple(numba.typeof(arg) for arg in args)
+        dispatcher.compile(signature)
+        compiled = dispatcher.overloads[signature]
+        if compiled.signature.return_type != numba.int64:
+            raise DolphinError(f"native call: {self.name} returns {compiled.signature.return_type}, expected int64")
+        code = bytes(compiled.library._get_compiled_object())
+        symbol = compiled.fndesc.llvm_func_name
+        helpers = sorted({name for name in _words(code) if name.startswith("numba_")})
+        return _Head(symbol, helpers, types, hashlib.blake2b(code, digest_size=16).hexdigest()), code
+
+
+def _words(code: bytes) -> list[str]:
+    """The names in an object file's string table: enough to find the symbols that only Numba could resolve."""
+    return [word.decode("ascii", "ignore") for word in code.split(b"\0") if word.startswith(b"numba_")]
+
+
+def _joined(args: Sequence[Any]) -> list[Any]:
+    return [part for arg in args for part in (arg.keep if isinstance(arg, Flat) else (arg,))]
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=8).hexdigest()
+
+
+def _link(head: _Head, code: bytes) -> int:
+    """Load object code and give the entry's address.
+
+    The object also holds Numba's wrapper for calls from Python, whose helpers are absent here; it is never called, so they
+    are bound to `abort`.
+    """
+    import llvmlite.binding as llvm
+
+    abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+    for name in head.undefined:
+        if llvm.address_of_symbol(name) is None:
+            llvm.add_symbol(name, abort)
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple().create_target_machine(opt=0, jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    address = int(engine.get_function_address(head.symbol))
+    if address == 0:
+        raise DolphinError(f"native call: {head.symbol[:60]} is not in its object file; remove {CACHE_DIR}")
+    return address
+
+
+def _read(path: Path) -> tuple[_Head, bytes] | None:
+    """Head and code of a stored entry; None when there is none or it is torn."""
+    try:
+        raw = path.read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        head, code = msgspec.json.decode(raw[8 : 8 + size], type=_Head), raw[8 + size :]
+    except (OSError, msgspec.MsgspecError, OverflowError):
+        return None
+    return (head, code) if hashlib.blake2b(code, digest_size=16).hexdigest() == head.checksum else None
+
+
+def _write(path: Path, head: _Head, code: bytes) -> None:
+    """Store an entry whole; a cache that cannot be written only costs the next process its time."""
+    packed = msgspec.json.encode(head)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".native-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(len(packed).to_bytes(8, "little") + packed + code)
+        Path(temporary).replace(path)
+    except OSError:
+        return
