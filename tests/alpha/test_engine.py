@@ -21,6 +21,7 @@ from dolphin.core.errors import ConfigError
 from dolphin.core.params import Champion, EngineParams
 from tests.alpha.pieces import BAR_NS, CAPITAL, DEEP, ENTRY, READY, Stage, book, market
 
+pytestmark = pytest.mark.jit_off
 near = pytest.approx
 NAN = math.nan
 MONDAY = date(2024, 1, 1)

@@ -30,12 +30,17 @@ def test_a_run_appears_when_it_is_done(tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o755
 
 
+def fail_within(out: Path, kind: type[BaseException], *, force: bool) -> None:
+    with run_folder(out, force=force) as folder:
+        fill(folder, "half")
+        raise kind
+
+
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
 def test_a_failed_run_leaves_nothing(kind: type[BaseException], tmp_path: Path) -> None:
     out = tmp_path / "some" / "where" / "run"
-    with pytest.raises(kind), run_folder(out, force=False) as folder:
-        fill(folder, "half")
-        raise kind
+    with pytest.raises(kind):
+        fail_within(out, kind, force=False)
     assert held(tmp_path) == []
 
 
@@ -43,9 +48,8 @@ def test_force_replaces_a_run_and_a_failure_keeps_the_old_one(tmp_path: Path) ->
     out = tmp_path / "run"
     with run_folder(out, force=False) as folder:
         fill(folder, "old")
-    with pytest.raises(RuntimeError), run_folder(out, force=True) as folder:
-        fill(folder, "half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_within(out, RuntimeError, force=True)
     assert tree(out) == dict.fromkeys(RUN_FILES, b"old")
     with run_folder(out, force=True) as folder:
         (folder / "summary.json").write_text("new")
@@ -74,7 +78,7 @@ def test_what_is_not_a_run_is_not_touched(force: bool, tmp_path: Path) -> None:
 def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "summary.json").write_text("{}")
-    with pytest.raises(DataError, match="already holds a run.*--force"), run_folder(tmp_path / "run", force=False):
+    with pytest.raises(DataError, match=r"already holds a run.*--force"), run_folder(tmp_path / "run", force=False):
         pytest.fail("the block must not be entered")
 
 

@@ -120,9 +120,7 @@ def _valid_nb(price: float) -> float:
 
 
 @kernel
-def close_position_nb(
-    params: Record, state: EngineState, price: float, reason: int, draws: F8, trade: Record
-) -> None:
+def close_position_nb(params: Record, state: EngineState, price: float, reason: int, draws: F8, trade: Record) -> None:
     """Close the open position at the unslipped `price`, on the last processed bar, and write its `trade` record."""
     core = state.core
     settle_nb(params, core, price, reason, draws[core.draws], trade)
@@ -157,7 +155,14 @@ def _note_book_nb(core: Record, market: Record, book: Record) -> None:
 
 @inlined_kernel
 def _manage_nb(
-    params: Record, state: EngineState, bar: Record, price: float, market: Record, book: Record, draws: F8, trade: Record
+    params: Record,
+    state: EngineState,
+    bar: Record,
+    price: float,
+    market: Record,
+    book: Record,
+    draws: F8,
+    trade: Record,
 ) -> int:
     """Test the open position's exits; close it when one applies; give the reason or NONE."""
     core = state.core
@@ -191,9 +196,7 @@ def _standing_gate_nb(params: Record, core: Record, bar: Record) -> int:
 
 
 @inlined_kernel
-def _choose_nb(
-    params: Record, state: EngineState, prices: F8, books: Record, ranking: Ranking, event: Record
-) -> int:
+def _choose_nb(params: Record, state: EngineState, prices: F8, books: Record, ranking: Ranking, event: Record) -> int:
     """The asset to trade, or −1: the ranking's first, or the fallback column when selection is off."""
     if params.use_asset_selection == 0:
         asset = params.fallback_asset
@@ -207,7 +210,14 @@ def _choose_nb(
 
 @kernel
 def _try_entry_nb(
-    params: Record, state: EngineState, bar: Record, prices: F8, market: Record, books: Record, ranking: Ranking, event: Record
+    params: Record,
+    state: EngineState,
+    bar: Record,
+    prices: F8,
+    market: Record,
+    books: Record,
+    ranking: Ranking,
+    event: Record,
 ) -> int:
     """Selection, confirmation, book, sizing; opens the position or gives the gate that refused."""
     core, d = state.core, params.direction
@@ -270,7 +280,8 @@ def _mark_nb(params: Record, state: EngineState, event: Record) -> None:
         core.equity += params.direction * (last - core.entry_price) / core.entry_price * core.notional_usd
         core.bars_in_position += 1
     core.peak_equity = max(core.peak_equity, core.equity)
-    core.max_drawdown = max(core.max_drawdown, 1.0 - core.equity / core.peak_equity)
+    if core.peak_equity > 0.0:  # an engine that never had capital has nothing to lose
+        core.max_drawdown = max(core.max_drawdown, 1.0 - core.equity / core.peak_equity)
     event.capital, event.equity, event.in_position = core.capital, core.equity, core.open
 
 
@@ -303,9 +314,7 @@ def step_nb(
     _blank_nb(event, core, bar)
     if core.open != 0:
         held = core.asset
-        event.exit_reason = _manage_nb(
-            params, state, bar, _valid_nb(prices[held]), market, books[held], draws, trade
-        )
+        event.exit_reason = _manage_nb(params, state, bar, _valid_nb(prices[held]), market, books[held], draws, trade)
     else:
         core.subday_exit = 0
     gate = _standing_gate_nb(params, core, bar)

@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 """Kernels run as plain Python: for coverage, and to prove that compiling changes nothing."""
 
-OPTIONS = {"error_model": "numpy", "nogil": True, "_nrt": False}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
 """IEEE division (x/0 is inf, not an error); the interpreter lock is let go; no allocation."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -68,7 +68,8 @@ def _use_fresh_cache() -> Path:
 
 
 _asked_for = os.environ.get("NUMBA_CACHE_DIR")
-CACHE_DIR = Path(_asked_for) if _asked_for else _use_fresh_cache()
+# In a folder that someone else chose, other sources keep theirs: machine code of another layout would crash the process.
+CACHE_DIR = Path(_asked_for) / f"kernels-{source_fingerprint()}" if _asked_for else _use_fresh_cache()
 
 
 class Kernel:

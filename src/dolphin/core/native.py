@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -126,8 +127,7 @@ class Entry:
         self._types = types
 
     def _build(self, args: Sequence[Any], types: str) -> tuple[_Head, bytes]:
-        import numba
-
+        numba: Any = importlib.import_module("numba")
         source = self._fn.py_func if isinstance(self._fn, Kernel) else self._fn
         dispatcher = numba.njit(**OPTIONS)(source)
         signature = tuple(numba.typeof(arg) for arg in args)
