@@ -241,7 +241,7 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, capsys: pytest.Ca
     capsys.readouterr()
     assert run(["backtest", "--data", scans, "--out", str(tmp_path / "run")]) == 0
     printed = figures(capsys.readouterr().out)
-    shown = figures(text_of("README.md").split("make demo")[1].split("## ")[0])
+    shown = figures(text_of("README.md").split("## What `make demo` prints")[1].split("## ")[0])
     assert len(shown) > 8
     assert shown == {name: printed[name] for name in shown}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from dolphin.core.errors import ConfigError
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestSpec, run_backtest
 from dolphin.research.why import ENTRY_NUMBERS, explain
-from tests.support.runs import BAR_S, scan_archive_of
+from tests.support.runs import BAR_S, FIRST, scan_archive_of, scan_days, write_days
 
 GATES = [gate.name for gate in Gate if gate != Gate.ENTERED]
 
@@ -36,12 +37,15 @@ class Told:
         self.events += list(events.copy())
 
     def bars_by(self, gate: Gate) -> list[int]:
-        return [k for k, event in enumerate(self.events) if event.gate == gate]
+        """Without the last bar: the end of the data closes what is open there, after the decision."""
+        return [k for k, event in enumerate(self.events[:-1]) if event.gate == gate]
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return Told(scan_archive_of(tmp_path_factory.mktemp("why") / "days", 3))
+    """Two days that fall a little, and one that only rises: every gate has something to say."""
+    days = [*scan_days(2, drift=-0.1), *scan_days(1, drift=6.0, first=FIRST + timedelta(days=2))]
+    return Told(write_days(tmp_path_factory.mktemp("why") / "days", days))
 
 
 def some(bars: Sequence[int], count: int = 3) -> list[int]:
@@ -96,7 +100,7 @@ def test_the_exit_it_tells_is_the_trade(told: Told) -> None:
 
 
 def test_it_shows_the_asset_asked_for(told: Told) -> None:
-    k = told.bars_by(Gate.VEL_DIV)[50]
+    k = told.bars_by(Gate.VEL_DIV)[-1]
     for asset in told.result.assets:
         (row,) = explain(told.spec, told.ts[k], asset).assets
         assert row["asset"] == asset

@@ -34,11 +34,14 @@ def grown(alpha: list[float], beta: list[float]) -> tuple[float, float]:
 
 
 def assert_is_top(alpha: list[float], beta: list[float]) -> None:
+    """The value to the promised 1e-10; the last entry to rounding, times what a small first entry amplifies."""
     values, vectors = np.linalg.eigh(tridiagonal(alpha, beta))
     theta, last = grown(alpha, beta)
-    assert abs(theta - values[-1]) <= 5e-12 * values[-1]
+    assert abs(theta - values[-1]) <= 1.01e-10 * values[-1]
     gap = values[-1] - values[-2] if len(values) > 1 else values[-1]
-    assert abs(last - abs(vectors[-1, -1])) <= 1e-10 * values[-1] / max(gap, 1e-12)
+    assert abs(last - abs(vectors[-1, -1])) <= 1e-9 * values[-1] / max(gap, 1e-12) + 1e-13 / max(
+        vectors[0, -1] ** 2, 1e-300
+    )
 
 
 @st.composite
@@ -90,7 +93,7 @@ def test_growing_by_hand() -> None:
 @given(tridiagonals())
 @example(([1.0, 2.0, 2.0, 2.0, 9.0], [1.0, 1.0, 1.0, 1e-4]))
 def test_vector_is_an_eigenvector(case: tuple[list[float], list[float]]) -> None:
-    """To rounding, times what the way from its largest entry up to the first one amplifies: nothing where that is large."""
+    """To rounding, times what the way from its largest entry up to the first one amplifies."""
     alpha, beta = case
     m, matrix = len(alpha), tridiagonal(alpha, beta)
     values, vectors = np.linalg.eigh(matrix)

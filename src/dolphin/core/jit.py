@@ -68,7 +68,7 @@ def _use_fresh_cache() -> Path:
 
 
 _asked_for = os.environ.get("NUMBA_CACHE_DIR")
-# In a folder that someone else chose, other sources keep theirs: machine code of another layout would crash the process.
+# Also in a folder that someone chose: machine code of other sources, with another layout, would crash the process.
 CACHE_DIR = Path(_asked_for) / f"kernels-{source_fingerprint()}" if _asked_for else _use_fresh_cache()
 
 

@@ -80,7 +80,7 @@ def _row_of(scans: ScanDay, at_ns: int) -> int:
 
 
 def _explain_bar(engine: NDAlphaEngine, scans: ScanDay, bars: Record, row: int, asset: str | None) -> Explanation:
-    held = _position(engine)
+    held = _position(engine, scans.closes[row])
     part = slice(row, row + 1)
     events, trades = engine.process_bars(bars[part], scans.closes[part])
     event = events[0]
@@ -115,10 +115,12 @@ def _decision(engine: NDAlphaEngine, event: Record, trades: Record) -> str:
     return f"no entry: refused by {gate.name}"
 
 
-def _position(engine: NDAlphaEngine) -> dict[str, Any] | None:
-    core = engine.state.core
+def _position(engine: NDAlphaEngine, prices: Any) -> dict[str, Any] | None:
+    """The position as the bar finds it, with the levels that its exits are tested against (base values: no book here)."""
+    core, c = engine.state.core, engine.params.champion
     if not core.open:
         return None
+    move = (float(prices[int(core.asset)]) - float(core.entry_price)) / float(core.entry_price)
     return {
         "asset": engine.assets[int(core.asset)],
         "side": engine.direction.name,
@@ -126,7 +128,11 @@ def _position(engine: NDAlphaEngine) -> dict[str, Any] | None:
         "entry_price": float(core.entry_price),
         "notional_usd": float(core.notional_usd),
         "leverage": float(core.leverage),
-        "bars_held_before": int(core.bar_idx - core.entry_bar),
+        "open_return": int(engine.direction) * move if np.isfinite(move) else None,
+        "take_profit": c.fixed_tp_pct,
+        "stop_loss": -c.stop_pct,
+        "bars_held": int(core.bar_idx + 1 - core.entry_bar),
+        "max_hold_bars": c.max_hold_bars,
     }
 
 

@@ -27,6 +27,9 @@ FREE, MIXED, COLD = 0, 1, 2
 
 MAX_RESTARTS = 50
 
+INVARIANT = 1e-14
+"""A remainder under this share of the eigenvalue is round-off: the basis holds all that its start vector can reach."""
+
 OVERTAKEN = 1.0 + 1e-10
 """A Ritz value above this share of the tracked one means that the tracked one is no longer the largest."""
 
@@ -171,7 +174,7 @@ def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float
         size = math.sqrt(dot_nb(r, r))
         beta[m] = size
         m += 1
-        whole = m == members or size <= 1e-14 * theta
+        whole = m == members or size <= INVARIANT * theta
         if whole or m >= least:
             small, crowded = _accept_nb(alpha, beta, m, theta, 0.0 if whole else size * last, win.value_only)
             if (small or m == MAX_BASIS) and count_above_nb(alpha, beta, m, theta * OVERTAKEN) > 0:
@@ -216,7 +219,9 @@ def solve_top_nb(
     # for the eigenvalues that the remainder is made of.
     others = kr.alpha[m - 1]
     last = kr.ritz[m - 1]
-    tilt = 0.0 if crowded or m == members else last / (theta - others)
+    # Nothing is left over of a basis that has become invariant; with one vector in it `others` would be `theta` itself.
+    settled = crowded or m == members or kr.beta[m - 1] <= INVARIANT * theta
+    tilt = 0.0 if settled else last / (theta - others)
     theta += tilt * last * kr.beta[m - 1] * kr.beta[m - 1]
     total = 0.0
     for i in range(n):

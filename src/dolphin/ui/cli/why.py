@@ -9,7 +9,7 @@ import click
 
 from dolphin.core.clock import iso_to_ns
 from dolphin.ui.cli.compiling import ready_kernels
-from dolphin.ui.cli.console import emit_json, json_option, print_table
+from dolphin.ui.cli.console import emit_json, json_option
 from dolphin.ui.cli.options import run_options
 
 if TYPE_CHECKING:
@@ -44,21 +44,31 @@ def why(spec: BacktestSpec, at: str, asset: str | None, as_json: bool) -> None:
         _show(told)
 
 
+_MARKS = {"passed": "+", "refused": "x", "not reached": " "}
+
+
 def _show(told: Explanation) -> None:
     bar = told.bar
     click.echo(f"{bar['timestamp']}  bar {bar['bar_idx']} (day bar {bar['day_bar']})  vel_div {bar['vel_div']:.6f}")
     click.echo(f"Decision: {told.decision}")
-    gates = [(g["gate"], g["verdict"], g["met"] or "", g["needed"]) for g in told.gates]
-    print_table("Gates, in the order of testing", gates, ("gate", "verdict", "met", "needed"))
+    click.echo("\nGates, in the order of testing (+ passed, x refused):")
+    for gate in told.gates:
+        met = "not reached" if gate["met"] is None else gate["met"]
+        click.echo(f"  {_MARKS[gate['verdict']]} {gate['gate']:<23} {met:<28} needs {gate['needed']}")
     for title, values in (("Position held", told.position), ("Entry numbers", told.entry)):
         if values:
-            print_table(title, [(k, _text(v)) for k, v in values.items()], ("name", "value"))
+            click.echo(f"\n{title}:")
+            for name, value in values.items():
+                click.echo(f"    {name:<18} {_text(value)}")
+    click.echo("\nThe selection's view of the assets at this bar:")
     names = ("asset", "verdict", "action", "ars", "alignment", "noise", "latency", "chg_bps", "confirmation")
     rows = [[_text(row[name]) for name in names] for row in told.assets]
-    print_table("Selection's view of the assets at this bar", rows, names)
+    widths = [max(len(text) for text in column) for column in zip(names, *rows, strict=True)]
+    for row in (names, *rows):
+        click.echo("    " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -59,7 +59,7 @@ def equity_figure(data: ReportData) -> Figure | None:
         },
         "yaxis2": {
             "domain": [0.10, 0.35],
-            "tickformat": ",~p",
+            "tickformat": ".0%" if deepest > 0.04 else ".1%",
             "range": [-1.08 * deepest, 0],
             "title": {"text": "Drawdown"},
         },
