@@ -7,6 +7,7 @@ from datetime import date
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -121,7 +122,7 @@ def recorded_days(name: str, first: date, last: date, assets: int | None = None)
     names = names[:assets]
     stamps, blocks = [], []
     for table in tables:
-        stamps.append(table.column("timestamp").cast("timestamp[ns, tz=UTC]").to_numpy().astype(np.int64))
+        stamps.append(table.column("timestamp").cast(pa.timestamp("ns", tz="UTC")).to_numpy().astype(np.int64))
         absent = np.full(table.num_rows, np.nan)
         columns = [table.column(c).to_numpy().astype(np.float64) if c in table.column_names else absent for c in names]
         blocks.append(np.column_stack(columns))
