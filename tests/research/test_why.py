@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 from dolphin.alpha.layout import Record
 from dolphin.core.clock import ns_to_iso
-from dolphin.core.codes import Drop, Gate
+from dolphin.core.codes import Drop, ExitReason, Gate
 from dolphin.core.errors import ConfigError
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestSpec, run_backtest
@@ -96,7 +96,12 @@ def test_the_exit_it_tells_is_the_trade(told: Told) -> None:
     assert f"net {trade['net_pnl']:+.2f} USDT" in answer.decision
     assert answer.position is not None
     assert answer.position["entry_price"] == trade["entry_price"]
-    assert answer.position["bars_held_before"] == trade["exit_bar"] - trade["entry_bar"] - 1
+    assert answer.position["bars_held"] == trade["exit_bar"] - trade["entry_bar"]
+    assert (answer.position["take_profit"], answer.position["stop_loss"]) == (0.0095, -1.0)
+    open_return = answer.position["open_return"]
+    assert open_return * trade["notional_usd"] == pytest.approx(trade["pnl_price"])
+    met = {"FIXED_TP": open_return >= 0.0095, "MAX_HOLD": answer.position["bars_held"] >= 120}
+    assert met[ExitReason(int(trade["reason"])).name]
 
 
 def test_it_shows_the_asset_asked_for(told: Told) -> None:
@@ -122,6 +127,23 @@ def test_green(tmp_path: Path) -> None:
     assert answer.decision.startswith("opened LONG")
     needed = {row["gate"]: row["needed"] for row in answer.gates}
     assert needed["VEL_DIV"] == "> 0.01"
+
+
+def test_the_nearest_bar_is_named(told: Told) -> None:
+    for shift, near in ((10, 5), (29, 5), (31, 6), (50, 6)):
+        with pytest.raises(ConfigError, match=f"the nearest is {ns_to_iso(told.ts[near])}"):
+            explain(told.spec, told.ts[5] + shift * 10**9)
+
+
+def test_a_day_without_bars(tmp_path: Path) -> None:
+    first, second = scan_days(2)
+    none = replace(
+        second, ts_ns=second.ts_ns[:0], closes=second.closes[:0], scan_number=second.scan_number[:0],
+        signals=second.signals[:0],
+    )  # fmt: skip
+    data = write_days(tmp_path / "days", [first, none])
+    with pytest.raises(ConfigError, match="no bar carries that stamp; the day has none"):
+        explain(BacktestSpec(data=data), int(second.ts_ns[0]))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,6 @@ def test_sampled_bars_match_the_twin(market: Market) -> None:
     assert velocities >= 90
 
 
-@pytest.mark.slow
 def test_every_bar_of_some_assets_matches_the_twin() -> None:
     """Instability needs every bar before, so the twin runs over all of them: a dozen assets, with the outage inside."""
     ts, closes, bar_seconds = recorded_days("spot_1m_2021", date(2021, 4, 19), date(2021, 4, 20), 12)

@@ -1,1 +1,2 @@
-"""The engine: signal, direction, selection, sizing, exits, friction, and the one step that composes them (SPEC §3-§7, §12)."""
+"""The engine: signal, direction, selection, sizing, exits, friction, and the one step that composes them (SPEC §3-§7,
+§12)."""

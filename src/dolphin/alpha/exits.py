@@ -25,7 +25,9 @@ SUBDAY_FROM, SUBDAY_TO = 1.25, 1.10
 
 
 @inlined_kernel
-def dynamic_exit_nb(params: Record, market: Record, book: Record, direction: int, pnl: float) -> tuple[float, float, int]:
+def dynamic_exit_nb(
+    params: Record, market: Record, book: Record, direction: int, pnl: float
+) -> tuple[float, float, int]:
     """OB-5: (take-profit, stop-loss, maximum hold in bars) for this bar, from the base values and the book.
 
     `book` is the held asset's; `pnl` its open return (fraction). A stress stop never loosens a tighter base stop.
@@ -63,7 +65,8 @@ def count_adverse_nb(state: Record, vel_div: float, params: Record) -> None:
 
 @inlined_kernel
 def tf_exit_nb(spread: float, entry_spread: float, exhaust_ratio: float, flip_ratio: float) -> int:
-    """TF_EXHAUST when |v50 − v750| has shrunk to a share of its size at entry; TF_FLIP when it has changed sign and grown."""
+    """TF_EXHAUST when |v50 − v750| has shrunk to a share of its size at entry; TF_FLIP when it has changed sign and
+    grown."""
     if math.isnan(spread) or math.isnan(entry_spread):
         return NONE
     size, size0 = abs(spread), abs(entry_spread)

@@ -27,7 +27,8 @@ def exit_slip_nb(reason: int) -> float:
 
 @inlined_kernel
 def edge_nb(params: Record, state: Record, draw: float) -> float:
-    """Modelled edge as a fraction of the notional: from the held asset's book at the exit bar, else from the k-th draw."""
+    """Modelled edge as a fraction of the notional: from the held asset's book at the exit bar, else from the k-th
+    draw."""
     if params.use_ob_edge == 0:
         return 0.0
     if state.book_usable != 0:

@@ -54,8 +54,8 @@ def engine_nb(
     events: Record,
     trades: Record,
 ) -> int:
-    """REPLAY: run `bars`, give the trades written. CLOSE: close what is open at its last valid price for `reason`, give 0 or
-    1. ACB_DAILY, ACB_SUBDAY: take the update in bars[0], give 1, or 0 when it is refused."""
+    """REPLAY: run `bars`, give the trades written. CLOSE: close what is open at its last valid price for `reason`,
+    give 0 or 1. ACB_DAILY, ACB_SUBDAY: take the update in bars[0], give 1, or 0 when it is refused."""
     if action == REPLAY:
         return replay_nb(params, state, bars, prices, markets, books, ranking, draws, events, trades)
     core = state.core

@@ -1,8 +1,7 @@
 """Asset selection: impulse-response profiles (IRP) and the asset ranking score (ARS) (SPEC §4).
 
-Loops run over bars outside and assets inside: each asset's sums stay sequential, as the rule says, while the compiler may
-take several assets at a time.
-"""
+Loops run over bars outside and assets inside: each asset's sums stay sequential, as the rule says, while the compiler
+may take several assets at a time."""
 
 from __future__ import annotations
 
@@ -142,7 +141,8 @@ def profile_paths_nb(segment: F8, direction: float, relative: bool, path: F8, mo
 
 @inlined_kernel
 def _judge_nb(ranking: Ranking, i: int, book: Record, min_irp_alignment: float) -> None:
-    """Score asset i both ways, keep the better action (a tie goes to the regime's own), and apply the filters in order."""
+    """Score asset i both ways, keep the better action (a tie goes to the regime's own), and apply the filters in
+    order."""
     m, row = ranking.moments, ranking.profiles[i]
     high, low, noise = m[1, i], m[2, i], m[5, i]
     direct_eff, inverse_eff = efficiency_nb(high, low), efficiency_nb(-low, -high)
@@ -176,10 +176,9 @@ def rank_assets_nb(
 ) -> tuple[int, int]:
     """Profile every asset and give (chosen column or −1, number that passed).
 
-    `history` (HISTORY, N) is a ring of each asset's valid prices and `counts` (N,) how many it has had; `prices` (N,) are
-    this bar's, NaN, ≤ 0 or infinite when missing; `books` (N,) ASSET_BOOK records. The first of the ranking is the highest ARS; equal
-    scores keep the columns' order.
-    """
+    `history` (HISTORY, N) is a ring of each asset's valid prices and `counts` (N,) how many it has had; `prices` (N,)
+    are this bar's, NaN, ≤ 0 or infinite when missing; `books` (N,) ASSET_BOOK records. The first of the ranking is
+    the highest ARS; equal scores keep the columns' order."""
     _gather_nb(history, counts, ranking.segment)
     profile_paths_nb(ranking.segment, float(params.direction), params.irp_relative != 0, ranking.path, ranking.moments)
     chosen, passed = -1, 0

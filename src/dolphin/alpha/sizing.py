@@ -133,7 +133,9 @@ def market_ob_mult_nb(market: Record, direction: int) -> float:
 
 
 @inlined_kernel
-def final_leverage_nb(leverage: float, dc_mult: float, size_mult: float, ob_mult: float, posture: int, params: Record) -> float:
+def final_leverage_nb(
+    leverage: float, dc_mult: float, size_mult: float, ob_mult: float, posture: int, params: Record
+) -> float:
     """clamp(leverage·dc·size·ob, min_leverage, min(max_leverage·size·ob, abs_max)); STALKER caps it at 2."""
     ceiling = min(params.max_leverage * size_mult * ob_mult, params.abs_max_leverage)
     if posture == STALKER:

@@ -1,4 +1,5 @@
-"""The step: one bar through every rule, compiled (SPEC §12). A replay is a loop over it; live trading calls it once a bar."""
+"""The step: one bar through every rule, compiled (SPEC §12). A replay is a loop over it; live trading calls it once a
+bar."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 from dolphin.alpha.exits import NONE, count_adverse_nb, exit_reason_nb
 from dolphin.alpha.friction import settle_nb
 from dolphin.alpha.layout import F8, HISTORY, I8, STATE, VEL_DIV_HISTORY, Record, records
-from dolphin.alpha.selection import Ranking, new_ranking, rank_assets_nb
+from dolphin.alpha.selection import Ranking, rank_assets_nb
 from dolphin.alpha.signal import (
     CONFIRM,
     CONTRADICT,
@@ -31,8 +32,8 @@ from dolphin.alpha.sizing import (
     final_leverage_nb,
     market_ob_mult_nb,
     regime_size_mult_nb,
-    stressed_beta_nb,
     streak_mult_nb,
+    stressed_beta_nb,
     trend_mult_nb,
 )
 from dolphin.core.codes import AcbUpdate, ExitReason, Gate, Posture
@@ -80,8 +81,8 @@ def new_state(n_assets: int, capital: float) -> EngineState:
 def apply_acb_nb(core: Record, boost: float, beta: float, subday: bool) -> bool:
     """Take a circuit-breaker update; false when it is refused for want of a finite boost in [1, 3] and beta in [0, 1].
 
-    A sub-day fall from ≥ 1.25 to < 1.10 marks the open position for closing (SPEC §6); the mark is never set while flat.
-    """
+    A sub-day fall from ≥ 1.25 to < 1.10 marks the open position for closing (SPEC §6); the mark is never set while
+    flat."""
     if not (boost >= 1.0 and boost <= 3.0 and beta >= 0.0 and beta <= 1.0):
         return False
     if subday and core.open != 0 and core.boost >= 1.25 and boost < 1.10:

@@ -4,8 +4,9 @@ Numba keys a cached kernel on the file that defines it, not on the files of the 
 to a small rule would leave an old compiled `step` behind. Here the cache folder's name carries a hash of every
 kernel source: any edit gives a new folder, and the old ones are removed.
 
-Floating point is strict (no fastmath): sums keep their order, so results are the same bit for bit with and
-without the JIT and on every machine. Reference counting is off: a kernel that would allocate does not compile.
+Floating point is strict (no fastmath): sums keep their order and nothing is fused, so results are the same bit for
+bit with and without the JIT, whatever the width of the vector registers. `log` and `pow` are the machine's own
+library's. Reference counting is off: a kernel that would allocate does not compile.
 
 A decorated kernel imports Numba when it is first called or compiled into another one, not before: a process whose
 machine code is already on disk (`dolphin.core.native`) never pays for the compiler.
@@ -13,6 +14,7 @@ machine code is already on disk (`dolphin.core.native`) never pays for the compi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -21,9 +23,7 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-F = TypeVar("F", bound=Callable[..., Any])
+from typing import Any, cast
 
 DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 """Kernels run as plain Python: for coverage, and to prove that compiling changes nothing."""
@@ -48,10 +48,8 @@ def source_fingerprint() -> str:
 
 def _cache_root() -> Path:
     beside = _PACKAGE / "__pycache__"
-    try:
+    with contextlib.suppress(OSError):
         beside.mkdir(exist_ok=True)
-    except OSError:
-        pass
     if os.access(beside, os.W_OK):
         return beside
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -103,12 +101,12 @@ class Kernel:
         return self.dispatcher(*args)
 
 
-def kernel(fn: F) -> F:
+def kernel[F: Callable[..., Any]](fn: F) -> F:
     """Compile `fn` in nopython mode, cached, by OPTIONS."""
     return fn if DISABLED else cast(F, Kernel(fn, inlined=False))
 
 
-def inlined_kernel(fn: F) -> F:
+def inlined_kernel[F: Callable[..., Any]](fn: F) -> F:
     """Like `kernel`, but always compiled into its callers: for the small pieces of hot loops, where a call that hands
     over a dozen arrays costs more than the work."""
     return fn if DISABLED else cast(F, Kernel(fn, inlined=True))

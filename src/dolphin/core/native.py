@@ -1,12 +1,12 @@
 """Compiled entry points kept as machine code, so that a fresh process runs them without importing the compiler.
 
 Importing Numba and reviving its cache costs more than a second; a day of bars costs a tenth of one. An `Entry` wraps
-one kernel that Python calls with one fixed list of argument types. The first call ever compiles it and writes the object code,
-with everything it calls, beside the kernel cache. Later processes load that file through LLVM's linker and call it.
+one kernel that Python calls with one fixed list of argument types. The first call ever compiles it and writes the
+object code, with everything it calls, beside the kernel cache. Later processes load that file through LLVM's linker
+and call it.
 
-Safety: the file is keyed by kernel sources, Numba's version and the processor, and carries its own checksum; arguments are
-checked against the compiled types at every call, and a mismatch is an error, never a guess.
-"""
+Safety: the file is keyed by kernel sources, Numba's version and the processor, and carries its own checksum;
+arguments are checked against the compiled types at every call, and a mismatch is an error, never a guess."""
 
 from __future__ import annotations
 
@@ -157,9 +157,8 @@ def _digest(words: Sequence[str]) -> str:
 def _link(head: _Head, code: bytes) -> int:
     """Load object code and give the entry's address.
 
-    The object also holds Numba's wrapper for calls from Python, whose helpers are absent here; it is never called, so they
-    are bound to `abort`.
-    """
+    The object also holds Numba's wrapper for calls from Python, whose helpers are absent here; it is never called, so
+    they are bound to `abort`."""
     import llvmlite.binding as llvm
 
     abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value

@@ -1,4 +1,5 @@
-"""A backtest: an archive through the scanner and the engine, day by day, into results that fit in memory (SPEC §12, §20)."""
+"""A backtest: an archive through the scanner and the engine, day by day, into results that fit in memory (SPEC §12,
+§20)."""
 
 from __future__ import annotations
 
@@ -82,10 +83,9 @@ class BacktestResult:
 def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySink | None = None) -> BacktestResult:
     """Replay `spec.data` and give the results.
 
-    `advance` is called with the number of bars done after each day. What is open at the end closes at the last price, reason
-    END_OF_DATA; between files that are not consecutive days, reason DATA_GAP (SPEC §6).
-    Raises DataError or ConfigError for bad input. Determinism: a function of the archive and the spec alone.
-    """
+    `advance` is called with the number of bars done after each day. What is open at the end closes at the last price,
+    reason END_OF_DATA; between files that are not consecutive days, reason DATA_GAP (SPEC §6). Raises DataError or
+    ConfigError for bad input. Determinism: a function of the archive and the spec alone."""
     started = time.perf_counter()
     direction, params = spec.direction(), spec.params()
     whole = Archive.open(spec.data)
@@ -195,9 +195,8 @@ class _Notes:
         """Look at one day's stamps and signal."""
         ts = np.concatenate(([self._last_ts], scans.ts_ns)) if self._last_ts else scans.ts_ns
         for k in np.flatnonzero(np.diff(ts) > self._gap_ns):
-            self._lines.append(
-                f"Gap: no bars between {ns_to_iso(int(ts[k]))} and {ns_to_iso(int(ts[k + 1]))}; the windows restart after it."
-            )
+            before, after = ns_to_iso(int(ts[k])), ns_to_iso(int(ts[k + 1]))
+            self._lines.append(f"Gap: no bars between {before} and {after}; the windows restart after it.")
         if not self._signal_seen:
             known = np.flatnonzero(np.isfinite(scans.signal("vel_div")))
             if len(known):

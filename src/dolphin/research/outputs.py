@@ -18,9 +18,8 @@ RUN_FILES = ("summary.json", "trades.parquet", "trades.csv", "equity.parquet", "
 def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
     """Yield a fresh folder beside `out` that becomes `out` when the block ends, and vanishes when it fails.
 
-    Raises DataError when `out` cannot be written, is a file, or holds anything: a run needs `force` to be replaced, and a
-    folder with other people's files is never touched.
-    """
+    Raises DataError when `out` cannot be written, is a file, or holds anything: a run needs `force` to be replaced,
+    and a folder with other people's files is never touched."""
     _check_target(out, force=force)
     absent = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     try:

@@ -95,9 +95,7 @@ def trade_columns(trades: NDArray[Any], assets: Sequence[str]) -> dict[str, NDAr
 
 def write_trades(folder: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     """`trades.parquet` (stamps as UTC timestamps) and `trades.csv` (stamps as ISO 8601), the same rows."""
-    arrays = {
-        name: stamps(values) if name.endswith("_ts") else pa.array(values) for name, values in columns.items()
-    }
+    arrays = {name: stamps(values) if name.endswith("_ts") else pa.array(values) for name, values in columns.items()}
     pq.write_table(pa.table(arrays), folder / "trades.parquet", compression="zstd")
     with (folder / "trades.csv").open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")

@@ -20,9 +20,8 @@ WARM_UP_BARS = max(WINDOWS) + 2
 def scan_archive(prices: Archive, first: date | None = None, last: date | None = None) -> Iterator[ScanDay]:
     """Scan the days `first` … `last` (both included; None: all) of a price archive.
 
-    Earlier consecutive days are read first, as many as the longest window needs, so that `first` starts with full windows
-    where the archive allows it. Raises DataError when `prices` does not hold prices or no day is left.
-    """
+    Earlier consecutive days are read first, as many as the longest window needs, so that `first` starts with full
+    windows where the archive allows it. Raises DataError when `prices` does not hold prices or no day is left."""
     if prices.kind != "prices":
         raise DataError(f"{prices.folder}: holds {prices.kind}; scanning needs an archive of prices")
     wanted = prices.select(first, last)

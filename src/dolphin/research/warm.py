@@ -1,4 +1,5 @@
-"""Compiling ahead: run every hot entry once on a tiny input, so that the first real bar does not wait for the compiler."""
+"""Compiling ahead: run every hot entry once on a tiny input, so that the first real bar does not wait for the
+compiler."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ ENTRY_NUMBERS = (
 class Explanation:
     """One bar explained, ready for JSON.
 
-    `gates` lists every gate in the order of testing as {gate, verdict, met, needed}; the verdict is "passed", "refused" or
-    "not reached". `assets` holds the selection's profile of each asset asked for, as if it had been reached.
-    """
+    `gates` lists every gate in the order of testing as {gate, verdict, met, needed}; the verdict is "passed",
+    "refused" or "not reached". `assets` holds the selection's profile of each asset asked for, as if it had been
+    reached."""
 
     bar: dict[str, Any]
     decision: str
@@ -75,7 +75,9 @@ def _row_of(scans: ScanDay, at_ns: int) -> int:
     row = int(np.searchsorted(scans.ts_ns, at_ns))
     if row < scans.rows and scans.ts_ns[row] == at_ns:
         return row
-    near = int(scans.ts_ns[min(row, scans.rows - 1)])
+    if not scans.rows:
+        raise ConfigError(f"--at {ns_to_iso(at_ns)}: no bar carries that stamp; the day has none")
+    near = min(scans.ts_ns[max(row - 1, 0) : row + 1].tolist(), key=lambda ts: abs(ts - at_ns))
     raise ConfigError(f"--at {ns_to_iso(at_ns)}: no bar carries that stamp; the nearest is {ns_to_iso(near)}")
 
 
@@ -116,7 +118,8 @@ def _decision(engine: NDAlphaEngine, event: Record, trades: Record) -> str:
 
 
 def _position(engine: NDAlphaEngine, prices: Any) -> dict[str, Any] | None:
-    """The position as the bar finds it, with the levels that its exits are tested against (base values: no book here)."""
+    """The position as the bar finds it, with the levels that its exits are tested against (base values: no book
+    here)."""
     core, c = engine.state.core, engine.params.champion
     if not core.open:
         return None
@@ -179,7 +182,9 @@ def _profiles(engine: NDAlphaEngine, prices: Any, event: Record, asset: str | No
     ranking, p, state = engine.ranking, engine.packed_params, engine.state
     books = records(ASSET_BOOK, len(engine.assets))
     rank_assets_nb(p, state.history, state.counts, np.ascontiguousarray(prices), books, ranking)
-    order = sorted(range(len(engine.assets)), key=lambda i: (ranking.profiles[i].drop != Drop.KEPT, -_score(ranking, i)))
+    order = sorted(
+        range(len(engine.assets)), key=lambda i: (ranking.profiles[i].drop != Drop.KEPT, -_score(ranking, i))
+    )
     chosen = [engine.assets.index(asset)] if asset is not None else order[:5]
     rows = []
     for i in chosen:

@@ -71,7 +71,8 @@ def stir_nb(i: int) -> float:
 
 @inlined_kernel
 def uses_rows_nb(window: int, n_assets: int) -> bool:
-    """Whether P·x = Rᵀ(R·x) through the window's rows is cheaper than keeping P: 2WN a product against N² and its slide."""
+    """Whether P·x = Rᵀ(R·x) through the window's rows is cheaper than keeping P: 2WN a product against N² and its
+    slide."""
     return 5 * window <= 4 * n_assets
 
 
@@ -196,10 +197,9 @@ def solve_top_nb(
 ) -> tuple[float, bool]:
     """Largest eigenvalue of a window's correlation matrix, and whether a second one comes near it.
 
-    `win.scale` (N,) is 0 outside; `members` ≥ 1 counts the others. Overwrites `vector` with the unit eigenvector (entries
-    sum to ≥ 0) and `weights` and `image` with what the next bar's free start needs.
-    Complexity: one to four products on ordinary bars, more where the two largest eigenvalues are close.
-    """
+    `win.scale` (N,) is 0 outside; `members` ≥ 1 counts the others. Overwrites `vector` with the unit eigenvector
+    (entries sum to ≥ 0) and `weights` and `image` with what the next bar's free start needs. Complexity: one to four
+    products on ordinary bars, more where the two largest eigenvalues are close."""
     n = vector.shape[0]
     least = min(members, 2 if mode == FREE else 6)
     if mode == FREE:

@@ -64,7 +64,8 @@ SMALL_MOVE = 0.05
 
 @inlined_kernel
 def log_ratio_nb(p: float, q: float) -> float:
-    """ln(p/q) as 2·artanh(z), z = (p − q)/(p + q): exact to the last bit or two for moves under 10 %, and free of calls.
+    """ln(p/q) as 2·artanh(z), z = (p − q)/(p + q): exact to the last bit or two for moves under 10 %, and free of
+    calls.
 
     The series' first missing term is z¹⁵/15 < 1e-21 relative to z at |z| = 0.05.
     """
@@ -148,7 +149,8 @@ def _make_room_nb(st: ScanState, bars: int) -> None:
 
 @inlined_kernel
 def _members_nb(valid: I4, same: I4, w: int, member: U1, inside: U1, both: U1) -> tuple[int, int, bool]:
-    """Fill `inside` with the members at this bar and `both` with those of this bar and the last; count both; tell of a change.
+    """Fill `inside` with the members at this bar and `both` with those of this bar and the last; count both; tell of
+    a change.
 
     An asset is a member when its last w returns are all valid and not all equal (SPEC §2).
     """
@@ -164,7 +166,10 @@ def _members_nb(valid: I4, same: I4, w: int, member: U1, inside: U1, both: U1) -
 
 
 @kernel
-def _refresh_nb(rows: F8, sums: F8, squares: F8, peak: F8) -> None:
+def _refresh_nb(rows: F8, by_rows: bool, products: F8, sums: F8, squares: F8, peak: F8) -> None:
+    """Recompute a window's sums from its rows: the drift of the sliding ones ends here."""
+    if not by_rows:
+        fresh_products_nb(products, rows)
     sums[:] = 0.0
     squares[:] = 0.0
     for t in range(rows.shape[0]):
@@ -251,9 +256,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
         age += 1
         refreshed = seen >= w and (shrunk > 0 or age >= REFRESH_BARS)
         if refreshed:
-            if not by_rows:
-                fresh_products_nb(products, ring[first:head])
-            _refresh_nb(ring[first:head], sums, squares, peak)
+            _refresh_nb(ring[first:head], by_rows, products, sums, squares, peak)
             age = 0
         top = velocity = term = math.nan
         if members > 0:
@@ -286,10 +289,9 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
 def scan_rows_nb(st: ScanState, ts_ns: I8, gap_ns: int, prices: F8, out: F8) -> int:
     """Advance the scanner by T bars; give T.
 
-    `ts_ns` int64 (T,) increasing; `prices` float64 (T, N), NaN or ≤ 0 or infinite when missing; `out` float64 (T, K, 4):
-    largest eigenvalue, members, velocity, instability per window, NaN while it fills. `gap_ns`: a longer hole in
-    time restarts the windows. Causality: row t of `out` reads nothing later than row t.
-    """
+    `ts_ns` int64 (T,) increasing; `prices` float64 (T, N), NaN or ≤ 0 or infinite when missing; `out` float64 (T, K,
+    4): largest eigenvalue, members, velocity, instability per window, NaN while it fills. `gap_ns`: a longer hole in
+    time restarts the windows. Causality: row t of `out` reads nothing later than row t."""
     t, total = 0, prices.shape[0]
     while t < total:
         if st.counters[HAVE_PRICE] != 0 and ts_ns[t] - st.counters[LAST_TS] > gap_ns:

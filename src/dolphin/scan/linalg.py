@@ -1,8 +1,8 @@
 """Small dense kernels of the scanner: products, rank-two updates, moments.
 
-Rows are taken out as one-dimensional views before a loop: an index that is not the loop's own must be tested for wrapping
-round, and that test keeps the compiler from using vector registers. For the same end reductions run over eight partial sums (lanes), written out so that the compiler may use vector registers without reordering
-anything: results are the same on every machine, with and without the JIT.
+Rows are taken out as one-dimensional views before a loop: an index that is not the loop's own must be tested for
+wrapping round, and that test keeps the compiler from using vector registers. For the same end reductions run over eight
+partial sums (lanes), written out so that nothing has to be reordered.
 """
 
 from __future__ import annotations
@@ -66,7 +66,12 @@ def combine_rows_nb(rows: F8, top: int, left: int, x: F8, n: int, out: F8) -> No
         a4, a5, a6, a7 = x[j + 4], x[j + 5], x[j + 6], x[j + 7]
         r = top + j
         r0, r1, r2, r3 = rows[r, left:right], rows[r + 1, left:right], rows[r + 2, left:right], rows[r + 3, left:right]
-        r4, r5, r6, r7 = rows[r + 4, left:right], rows[r + 5, left:right], rows[r + 6, left:right], rows[r + 7, left:right]
+        r4, r5, r6, r7 = (
+            rows[r + 4, left:right],
+            rows[r + 5, left:right],
+            rows[r + 6, left:right],
+            rows[r + 7, left:right],
+        )
         for i in range(width):
             low = (a0 * r0[i] + a1 * r1[i]) + (a2 * r2[i] + a3 * r3[i])
             high = (a4 * r4[i] + a5 * r5[i]) + (a6 * r6[i] + a7 * r7[i])

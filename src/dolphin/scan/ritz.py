@@ -13,7 +13,8 @@ F8 = NDArray[np.float64]
 
 
 NEWTON_STEP = 1e-10
-"""Newton's method stops after a step this small, relative to the root: its next one would be about the square of that."""
+"""Newton's method stops after a step this small, relative to the root: its next one would be about the square of
+that."""
 
 
 @inlined_kernel
@@ -23,10 +24,9 @@ def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> 
     `alpha[:j+1]` is the diagonal, `beta[:j]` the off-diagonal (beta[j-1] joins the new row); `theta` and `last` are the
     same two numbers of the leading j x j block.
 
-    The last pivot f(x) = (alpha_j − x) − beta²/(…) of the LDLᵀ factorisation of T − xI is decreasing and convex right of
-    `theta`, with its root at the answer. Keeping only the pole at `theta` gives a start left of that root, from
-    where Newton's method climbs to it without ever overshooting.
-    """
+    The last pivot f(x) = (alpha_j − x) − beta²/(…) of the LDLᵀ factorisation of T − xI is decreasing and convex right
+    of `theta`, with its root at the answer. Keeping only the pole at `theta` gives a start left of that root, from
+    where Newton's method climbs to it without ever overshooting."""
     coupling = beta[j - 1] * beta[j - 1] * last * last
     half = 0.5 * (alpha[j] - theta)
     x = max(theta + (half + math.sqrt(half * half + coupling)), theta * (1.0 + 4e-16))
@@ -52,9 +52,8 @@ def grow_top_ritz_nb(alpha: F8, beta: F8, j: int, theta: float, last: float) -> 
 def last_entry_nb(alpha: F8, beta: F8, m: int, theta: float) -> float:
     """Size of the last entry of the unit eigenvector that `ritz_vector_nb` would give.
 
-    1/sqrt(−f') at the root is the same number, but not where it is small: the root then lies so near a pole that an error
-    of 1e-12 in it changes f' altogether, and the next start with it.
-    """
+    1/sqrt(−f') at the root is the same number, but not where it is small: the root then lies so near a pole that an
+    error of 1e-12 in it changes f' altogether, and the next start with it."""
     above, here, norm2 = 0.0, 1.0, 1.0
     for i in range(m - 1, 0, -1):
         above, here = beta[i - 1] * here, ((theta - alpha[i]) * here - above) / beta[i - 1]
@@ -105,7 +104,8 @@ def count_above_nb(alpha: F8, beta: F8, m: int, x: float) -> int:
 
 @kernel
 def find_top_ritz_nb(alpha: F8, beta: F8, m: int, low: float) -> tuple[float, float]:
-    """What `grow_top_ritz_nb` gives, found without a start: bisection from a lower bound `low` to Gershgorin's upper one.
+    """What `grow_top_ritz_nb` gives, found without a start: bisection from a lower bound `low` to Gershgorin's upper
+    one.
 
     For when the largest eigenvalue is one that grew up beside the tracked one and overtook it: next to a pole
     of next to no weight Newton's steps are too short to leave it.

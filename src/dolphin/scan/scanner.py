@@ -45,7 +45,8 @@ class ScanTable(NamedTuple):
 class Scanner:
     """Rolling largest eigenvalues of N assets' correlation matrices over K windows.
 
-    `bar_seconds` fixes what a gap is: a hole longer than ten bars restarts the windows. `scan_number` counts bars from 0.
+    `bar_seconds` fixes what a gap is: a hole longer than ten bars restarts the windows. `scan_number` counts bars
+    from 0.
 
     Raises ConfigError for an empty universe or a bar length that is not positive.
     """

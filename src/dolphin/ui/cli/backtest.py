@@ -29,7 +29,9 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @run_options
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results; must not hold a run.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results; must not hold a run."
+)
 @click.option("--force", is_flag=True, help="Replace a run that --out already holds.")
 @json_option
 def backtest(spec: BacktestSpec, out: Path, force: bool, as_json: bool) -> None:

@@ -33,7 +33,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Fees, slippage and edge as the research model has them, or none of them.",
     )
     @click.option(
-        "--set", "assignments", metavar="NAME=VALUE", multiple=True, help="Change a parameter; marks the run not champion."
+        "--set",
+        "assignments",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Change a parameter; marks the run not champion.",
     )
     @functools.wraps(command)
     def with_spec(
