@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
+import pickle
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -330,6 +333,20 @@ def test_a_restored_engine_shares_nothing_with_its_origin() -> None:
     before = again.state_hash()
     stage.step(900.0)
     assert again.state_hash() == before
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_a_copy_has_memory_of_its_own(how: Callable[[NDAlphaEngine], NDAlphaEngine]) -> None:
+    """The engine keeps the addresses of its arrays: a copy that kept them too would trade on its origin's state."""
+    stage = busy()
+    before = stage.engine.state_hash()
+    twin = how(stage.engine)
+    assert twin.state_hash() == before
+    event, trade = twin.step_bar(stage.t * BAR_NS, 0.0, np.array([980.0]))
+    assert trade is not None
+    assert stage.engine.state_hash() == before != twin.state_hash()
+    assert stage.engine.is_open
+    assert stage.step(980.0).tobytes() == event.tobytes()
 
 
 @given(st.data())

@@ -29,6 +29,8 @@ class Solver:
 
 def window_of(**parts: object) -> Window:
     given = {"ring": np.zeros((1, 1)), "turned": np.zeros((1, 1)), "first": 0, "length": 9_999, "value_only": False}
+    scale = np.asarray(parts["scale"], dtype=np.float64)
+    given["deviation"] = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
     return Window(**{name: value for name, value in {**given, **parts}.items() if name in Window._fields})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -288,6 +288,10 @@ class NDAlphaEngine:
         engine._load(memoryview(body)[end:])
         engine.day = day
         return engine
+
+    def __reduce__(self) -> tuple[Callable[[bytes], NDAlphaEngine], tuple[bytes]]:
+        """Copying and pickling go through the snapshot: the addresses kept in `_flat` are this engine's alone."""
+        return NDAlphaEngine.restore, (self.snapshot(),)
 
     def state_hash(self) -> str:
         """Thirty-two hex digits over the snapshot: equal hashes mean equal engines, bit for bit."""

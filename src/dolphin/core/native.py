@@ -44,6 +44,10 @@ class Flat:
         for arg in args:
             self._take(arg)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy takes its own arrays apart: addresses are worth nothing elsewhere, and harm in a copied owner."""
+        return Flat, self.keep
+
     def _take(self, arg: Any) -> None:
         if isinstance(arg, np.ndarray):
             if not arg.flags.c_contiguous or not arg.flags.aligned:

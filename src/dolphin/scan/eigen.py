@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
 from dolphin.scan.layout import APART, CROWDED, MAX_BASIS, RESIDUAL, RESIDUAL_APART, RESIDUAL_CROWDED
-from dolphin.scan.linalg import add_nb, combine_rows_nb, copy_nb, dot_nb
+from dolphin.scan.linalg import add_nb, combine_rows_nb, copy_nb, dot_nb, sum_nb
 from dolphin.scan.ritz import count_above_nb, find_top_ritz_nb, grow_top_ritz_nb, ritz_vector_nb
 
 F8 = NDArray[np.float64]
@@ -26,6 +26,9 @@ FREE, MIXED, COLD = 0, 1, 2
 """How a solve starts: from the carried image; from the last eigenvector stirred a little; from nothing."""
 
 MAX_RESTARTS = 50
+
+STRAIGHTEN_AFTER = 7
+"""Vectors that three-term recurrence may make by itself; a longer basis is made orthogonal again at every step."""
 
 INVARIANT = 1e-14
 """A remainder under this share of the eigenvalue is round-off: the basis holds all that its start vector can reach."""
@@ -50,7 +53,8 @@ class Krylov(NamedTuple):
 
 class Window(NamedTuple):
     """One window's operator: `products` (N, N) or, where that is dearer, `length` rows of `ring`/`turned`
-    from `first`. `value_only`: the eigenvector is not published, so its accuracy may be less."""
+    from `first`. `deviation` is 1/scale, 0 outside. `value_only`: the eigenvector is not published, so its accuracy
+    may be less."""
 
     products: F8
     ring: F8
@@ -59,6 +63,7 @@ class Window(NamedTuple):
     length: int
     sums: F8
     scale: F8
+    deviation: F8
     value_only: bool
 
 
@@ -89,11 +94,11 @@ def multiply_nb(win: Window, along: F8, x: F8, out: F8) -> None:
 
 
 @inlined_kernel
-def _start_free_nb(kr: Krylov, scale: F8, weights: F8, image: F8) -> None:
-    n = scale.shape[0]
+def _start_free_nb(kr: Krylov, deviation: F8, weights: F8, image: F8) -> None:
+    n = deviation.shape[0]
     start = kr.scaled
     for i in range(n):
-        start[i] = weights[i] / scale[i] if scale[i] > 0.0 else 0.0
+        start[i] = weights[i] * deviation[i]
     inv = 1.0 / math.sqrt(dot_nb(start, start))
     q, g = kr.basis[0], kr.images[0]
     for i in range(n):
@@ -169,7 +174,7 @@ def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float
             before, a, b = kr.basis[m - 1], alpha[m], beta[m - 1]
             for i in range(r.shape[0]):
                 r[i] = r[i] - (a * q[i] + b * before[i])
-        if m > 3:
+        if m > STRAIGHTEN_AFTER:
             for j in range(m + 1):  # round-off has begun to tilt the basis: straighten it
                 add_nb(-dot_nb(kr.basis[j], r), kr.basis[j], r)
         size = math.sqrt(dot_nb(r, r))
@@ -203,7 +208,7 @@ def solve_top_nb(
     n = vector.shape[0]
     least = min(members, 2 if mode == FREE else 6)
     if mode == FREE:
-        _start_free_nb(kr, win.scale, weights, image)
+        _start_free_nb(kr, win.deviation, weights, image)
     else:
         _start_stirred_nb(kr, win, vector, mode)
     theta, m, crowded = 0.0, 0, False
@@ -223,10 +228,7 @@ def solve_top_nb(
     settled = crowded or m == members or kr.beta[m - 1] <= INVARIANT * theta
     tilt = 0.0 if settled else last / (theta - others)
     theta += tilt * last * kr.beta[m - 1] * kr.beta[m - 1]
-    total = 0.0
-    for i in range(n):
-        total += vector[i]
-    sign = -1.0 if total < 0.0 else 1.0
+    sign = -1.0 if sum_nb(vector) < 0.0 else 1.0
     scale, residual = win.scale, kr.residual
     for i in range(n):
         image[i] = sign * image[i]

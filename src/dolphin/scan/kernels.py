@@ -202,10 +202,14 @@ def _slide_image_nb(new: F8, old: F8, weights: F8, image: F8) -> None:
 
 
 @inlined_kernel
-def _rescale_nb(squares: F8, sums: F8, w: int, mask: U1, scale: F8) -> None:
+def _rescale_nb(squares: F8, sums: F8, w: int, mask: U1, scale: F8, deviation: F8) -> None:
+    """deviation = sqrt(Σ(r − mean)²) and scale = 1/deviation for the assets in `mask`; both 0 for the others."""
     for i in range(scale.shape[0]):
         variation = squares[i] - sums[i] * sums[i] / w
-        scale[i] = 1.0 / math.sqrt(variation) if mask[i] != 0 and variation > 0.0 else 0.0
+        held = mask[i] != 0 and variation > 0.0
+        root = math.sqrt(variation) if held else 0.0
+        deviation[i] = root
+        scale[i] = 1.0 / root if held else 0.0
 
 
 @inlined_kernel
@@ -230,6 +234,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
     products, sums, squares, peak = st.products[k], st.sums[k], st.squares[k], st.peak[k]
     member, vector, weights, image = st.member[k], st.vector[k], st.weights[k], st.image[k]
     before, now_u, scale, spare_w, spare_g = st.spare[0], st.spare[1], st.spare[2], st.spare[3], st.spare[4]
+    deviation = st.spare[7]
     kr = Krylov(
         st.basis, st.images, st.tridiagonal[0], st.tridiagonal[1], st.tridiagonal[2], st.spare[5], st.spare[6], st.along
     )
@@ -245,8 +250,8 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
         if had:
             copy_nb(vector, before)
         if had and changed and common > 0:
-            _rescale_nb(squares, sums, w, both, scale)
-            past = Window(products, ring, turned, first - 1, w, sums, scale, value_only)
+            _rescale_nb(squares, sums, w, both, scale, deviation)
+            past = Window(products, ring, turned, first - 1, w, sums, scale, deviation, value_only)
             top_before, crowded = solve_apart_nb(kr, past, common, COLD, before, spare_w, spare_g)
         new = ring[head - 1]
         old = ring[first - 1] if seen > w else zero
@@ -260,15 +265,15 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
             age = 0
         top = velocity = term = math.nan
         if members > 0:
-            window = Window(products, ring, turned, first, w, sums, scale, value_only)
+            window = Window(products, ring, turned, first, w, sums, scale, deviation, value_only)
             if changed and not math.isnan(top_before):
-                _rescale_nb(squares, sums, w, both, scale)
+                _rescale_nb(squares, sums, w, both, scale, deviation)
                 top_now, crowded = solve_apart_nb(kr, window, common, COLD, now_u, spare_w, spare_g)
                 velocity, term = _compare_nb(top_now, top_before, now_u, before)
             mode = COLD if changed or not had else (MIXED if refreshed or crowded else FREE)
             if mode == FREE:
                 _slide_image_nb(new, old, weights, image)
-            _rescale_nb(squares, sums, w, inside, scale)
+            _rescale_nb(squares, sums, w, inside, scale, deviation)
             top, crowded = solve_top_nb(kr, window, members, mode, vector, weights, image)
             if had and not changed:
                 velocity, term = _compare_nb(top, top_before, vector, before)

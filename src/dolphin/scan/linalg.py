@@ -37,6 +37,27 @@ def dot_nb(a: F8, b: F8) -> float:
 
 
 @inlined_kernel
+def sum_nb(a: F8) -> float:
+    """Return Σ a_i; float64 (N,)."""
+    n = a.shape[0]
+    m = n - n % 8
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    for i in range(0, m, 8):
+        s0 += a[i]
+        s1 += a[i + 1]
+        s2 += a[i + 2]
+        s3 += a[i + 3]
+        s4 += a[i + 4]
+        s5 += a[i + 5]
+        s6 += a[i + 6]
+        s7 += a[i + 7]
+    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+    for i in range(m, n):
+        total += a[i]
+    return total
+
+
+@inlined_kernel
 def copy_nb(source: F8, target: F8) -> None:
     """target = source, element by element: a slice assignment would allocate a buffer first."""
     for i in range(target.shape[0]):

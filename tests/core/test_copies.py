@@ -1,0 +1,40 @@
+"""What keeps addresses of its arrays must not keep them when it is copied: a copy would write into its origin."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dolphin.core.native import Flat
+from dolphin.scan.scanner import Scanner
+
+HOW = [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+
+
+@pytest.mark.parametrize("how", HOW, ids=["deepcopy", "pickle"])
+def test_a_copied_argument_points_at_its_own_arrays(how: Callable[[Flat], Flat]) -> None:
+    flat = Flat(np.arange(3.0), np.zeros((2, 2), np.int64))
+    twin = how(flat)
+    assert twin.types == flat.types
+    (mine, _), (yours, _) = flat.keep, twin.keep
+    assert mine.__array_interface__["data"][0] in flat.values
+    assert yours.__array_interface__["data"][0] in twin.values
+    assert not np.shares_memory(mine, yours)
+
+
+@pytest.mark.parametrize("how", HOW, ids=["deepcopy", "pickle"])
+def test_a_copied_scanner_goes_its_own_way(how: Callable[[Scanner], Scanner]) -> None:
+    closes = np.exp(np.random.default_rng(3).normal(0.0, 1e-3, (900, 4)).cumsum(axis=0))
+    ts = np.arange(900, dtype=np.int64) * 60_000_000_000
+    scanner = Scanner(4, 60.0)
+    scanner.scan(ts[:800], closes[:800])
+    twin = how(scanner)
+    ahead = twin.scan(ts[800:], closes[800:] ** 2)
+    plain = scanner.scan(ts[800:], closes[800:])
+    whole = Scanner(4, 60.0).scan(ts, closes)
+    assert plain.vel_div.tobytes() == whole.vel_div[800:].tobytes(), "the copy's bars left a trace"
+    assert ahead.vel_div.tobytes() != plain.vel_div.tobytes()
