@@ -27,7 +27,7 @@ FREE, MIXED, COLD = 0, 1, 2
 
 MAX_RESTARTS = 50
 
-STRAIGHTEN_AFTER = 7
+STRAIGHTEN_AFTER = 3
 """Vectors that three-term recurrence may make by itself; a longer basis is made orthogonal again at every step."""
 
 INVARIANT = 1e-14

@@ -100,7 +100,8 @@ def _take_returns_nb(
             if not (p > 0.0 and p < math.inf and before > 0.0):
                 returns[i] = math.nan
             elif abs(p - before) > SMALL_MOVE * (p + before):
-                returns[i] = math.log(p / before)
+                ratio = p / before  # of the smallest and the largest prices there are, it may not be a number
+                returns[i] = math.log(ratio) if 0.0 < ratio < math.inf else math.log(p) - math.log(before)
     for i in range(n):
         r = returns[i]
         valid = r == r

@@ -46,7 +46,7 @@ def scan() -> None:
     """Turn prices into eigenvalue scans; certify them."""
 
 
-@scan.command(epilog=RUN_EPILOG)
+@scan.command(epilog=RUN_EPILOG, short_help="Scan an archive of prices.")
 @click.argument("prices", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the day files.")
 @click.option("--from", "first", metavar="DAY", help="First day, YYYY-MM-DD (default: the archive's first).")
@@ -122,7 +122,7 @@ def _show_run(out: Path, manifest: Manifest | None, made: dict[str, Any], *, as_
     )
 
 
-@scan.command(epilog=CERTIFY_EPILOG)
+@scan.command(epilog=CERTIFY_EPILOG, short_help="Prove scans with 512-bit ball arithmetic.")
 @click.argument("days", type=click.Path(path_type=Path))
 @click.option("--date", "day", required=True, metavar="DAY", help="The day, YYYY-MM-DD.")
 @click.option("--bars", metavar="B,B,…", help="These bars of the day, counted from 0.")
@@ -212,8 +212,10 @@ def _line(result: BarCheck) -> str:
 
 
 def _worst(results: list[BarCheck]) -> str:
+    from dolphin.scan.certify import REL_TOL
+
     distances = [r.distance for r in results if r.certificate is not None]
-    return f"; off by {max(distances):.1e} at most, allowed 1e-09 (relative)" if distances else ""
+    return f"; off by {max(distances):.1e} at most, allowed {REL_TOL:.0e} (relative)" if distances else ""
 
 
 def _document(result: BarCheck) -> dict[str, object]:

@@ -1,0 +1,169 @@
+"""Measurements as Markdown tables, and their place in RESULTS.md."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+Report = dict[str, Any]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others numbers."""
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))
+
+
+def verdict(ok: bool) -> str:
+    """How a goal fared."""
+    return "met" if ok else "**missed**"
+
+
+def scanner_table(part: Report) -> str:
+    """µs per bar beside numpy; minimum (median) of the repeats."""
+    rows = [
+        [
+            f"{r['market']}, {r['assets']}",
+            both(r["batch_us"], 1.0, 1),
+            both(r["stream_us"], 1.0, 1),
+            both(r["numpy_us"], 1.0, 0),
+            f"{r['ratio_batch']:.0f} ×",
+            f"{r['ratio_stream']:.0f} ×",
+            f"{r['error']:.1e}",
+            " ".join(f"{x:.2f}" for x in r["eigenvalue_ratio"]),
+        ]
+        for r in part["rows"]
+    ]
+    head = ("market, assets", "batch µs/bar", "stream µs/bar", "numpy µs/bar", "batch", "stream", "error", "λ₁/λ₂")
+    return table(head, rows)
+
+
+def replay_table(part: Report) -> str:
+    """The contenders over the same prices."""
+    rows = [
+        [
+            f"{r['name']}: {r['rules']}",
+            both(r["warm_s"], 1e3, 1),
+            f"{r['bars_per_s'] / 1e6:.2f}",
+            f"{r['cold_s']:.2f}",
+            f"{r['peak_mb']:.0f}",
+            str(r["trades"]),
+        ]
+        for r in part["rows"]
+    ]
+    text = table(("contender", "warm ms", "million bars/s", "cold s", "peak MB", "trades"), rows)
+    return "\n\n".join([text, *(f"Left out: {line}." for line in part["missing"])])
+
+
+def process_table(part: Report) -> str:
+    """Whole processes."""
+    rows = [
+        [r["name"], both(r["wall_s"], 1.0, 2), both(r["cpu_s"], 1.0, 2), f"{r['peak_mb']:.0f}"] for r in part["rows"]
+    ]
+    return table(("process", "wall s", "processor s", "peak MB"), rows)
+
+
+def growth_table(part: Report) -> str:
+    """From a day to a year."""
+    rows = [
+        [
+            str(r["days"]),
+            f"{r['bars']:,}",
+            both(r["wall_s"], 1.0, 2),
+            f"{r['bars_per_s']:,.0f}",
+            f"{r['inner_bars_per_s']:,.0f}",
+            f"{r['peak_mb']:.0f}",
+        ]
+        for r in part["rows"]
+    ]
+    return table(("days", "bars", "wall s", "bars/s, process", "bars/s, scan and replay", "peak MB"), rows)
+
+
+def both(spread: dict[str, float], scale: float, digits: int) -> str:
+    """Minimum (median)."""
+    return f"{spread['min'] * scale:,.{digits}f} ({spread['median'] * scale:,.{digits}f})"
+
+
+def goals(parts: dict[str, Report]) -> list[list[str]]:
+    """Every goal that the parts at hand can judge: what, goal, met, verdict. Minima are judged."""
+    rows: list[list[str]] = []
+
+    def judge(what: str, value: float, limit: float, unit: str, digits: int, at_least: bool = False) -> None:
+        sign = "≥" if at_least else "≤"
+        ok = value >= limit if at_least else value <= limit
+        rows.append([what, f"{sign} {limit:g} {unit}".strip(), f"{value:,.{digits}f} {unit}".strip(), verdict(ok)])
+
+    for r in parts.get("scanner", {}).get("rows", []):
+        where = f"{r['market']}, {r['assets']} assets"
+        limits = {("crowded", 50): (30.0, None), ("synthetic", 50): (6.0, 80.0), ("recorded", 50): (6.0, 80.0)}
+        limit = {**limits, ("synthetic", 400): (180.0, 130.0)}.get((r["market"], r["assets"]))
+        if limit:
+            judge(f"scanner, {where}: time per bar", r["batch_us"]["min"], limit[0], "µs", 1)
+            if limit[1]:
+                judge(f"scanner, {where}: faster than numpy", r["ratio_batch"], limit[1], "×", 0, at_least=True)
+    if "scanner" in parts:
+        worst = max(r["error"] for r in parts["scanner"]["rows"])
+        rows.append(["scanner: worst relative error of λ", "≤ 1e-9", f"{worst:.1e}", verdict(worst <= 1e-9)])
+    for r in parts.get("replay", {}).get("rows", []):
+        if r["name"].startswith("dolphin"):
+            judge(f"replay ({r['name']})", r["bars_per_s"] / 1e6, 2.0, "million bars/s", 2, at_least=True)
+    limits_s = (("dolphin --help", 0.3), ("backtest from prices, one day", 0.8), ("first-ever", 45.0))
+    for r in parts.get("process", {}).get("rows", []):
+        for start, limit_s in (*limits_s, ("backtest from prices, 55 days", 2.0)):
+            if r["name"].startswith(start):
+                judge(r["name"], r["wall_s"]["min"], limit_s, "s", 2)
+        if r["name"].startswith("backtest from prices, 55 days"):
+            judge(f"{r['name']}: peak", r["peak_mb"], 400.0, "MB", 0)
+    peaks = {r["days"]: r["peak_mb"] for r in parts.get("growth", {}).get("rows", [])}
+    if 7 in peaks and 365 in peaks:
+        judge("a year's peak beside a week's", peaks[365] / peaks[7], 1.1, "×", 2)
+    return rows
+
+
+SECTIONS = (
+    ("scanner", "Scanner, one thread", scanner_table),
+    ("replay", "Replay, one thread", replay_table),
+    ("process", "Whole processes", process_table),
+    ("growth", "From a day to a year (whole processes)", growth_table),
+)
+
+
+def render(report: Report) -> str:
+    """The whole block: facts, goals, one table per part."""
+    facts, parts = report["machine"], report["parts"]
+    kind = "a quick run, too short to quote" if report["quick"] else "a full run"
+    lines = [
+        f"Measured {facts['date']}, {kind}: {facts['cores']} cores ({facts['machine']}), load {facts['load_before']} "
+        f"before and {facts['load_after']} after, Python {facts['python']}, numpy {facts['numpy']}, "
+        f"numba {facts['numba']}, BLAS {facts['blas']}, pinned to one thread. Minimum (median) of the repeats; MB are 10⁶ bytes.",
+    ]
+    judged = goals(parts)
+    if judged:
+        lines += ["### Goals", table(("what", "goal", "measured (minimum)", ""), judged)]
+    for name, title, make in SECTIONS:
+        if name in parts:
+            lines += [f"### {title}", make(parts[name])]
+    return "\n\n".join(lines)
+
+
+def write_block(path: Path, block: str) -> None:
+    """Put `block` between the markers of `path`, atomically; ValueError when they are not there once and in order."""
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{path.name}: expected one line {BEGIN} and, after it, one line {END}")
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    handle, temp = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"{before}\n{block}\n{after}")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temp).chmod(0o644)
+        Path(temp).replace(path)
+    finally:
+        Path(temp).unlink(missing_ok=True)
