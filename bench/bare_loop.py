@@ -1,4 +1,4 @@
-"""The simple strategy as a bare Numba loop: the floor that no simulator can beat. `python -m bench.bare_loop FILE REPEATS`."""
+"""The simple strategy as a bare Numba loop: the floor under every simulator. `python -m bench.bare_loop FILE REPEATS`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bench import peer, simple  # noqa: E402
 
 READY = time.perf_counter()
 
+STAKE, FEE = simple.STAKE_USD, simple.FEE
 act: Any = njit(simple.act)
 
 
@@ -28,13 +29,10 @@ def simulate(closes: Any, vel_div: Any, state: Any, trades: Any) -> int:
             entry, price = t, closes[t, what - 1]
         elif what < 0:
             now = closes[t, -what - 1]
-            profit = simple_stake * ((price - now) / price - simple_fee * (1.0 + now / price))
+            profit = STAKE * ((price - now) / price - FEE * (1.0 + now / price))
             trades[done, 0], trades[done, 1], trades[done, 2], trades[done, 3] = -what - 1, entry, t, profit
             done += 1
     return done
-
-
-simple_stake, simple_fee = simple.STAKE_USD, simple.FEE
 
 
 def main(path: str, repeats: int) -> None:

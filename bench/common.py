@@ -1,7 +1,7 @@
 """What every measurement needs: places, one-thread environments, child processes and what they cost.
 
-Standard library only, on purpose: a forked child's peak memory starts at its parent's, so the process that measures must
-be a small one.
+Standard library only, on purpose: a forked child's peak memory starts at its parent's, so the process that measures
+must be a small one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """One finished process: seconds on the wall, seconds of processor (user and system), peak resident MB (10⁶ bytes)."""
+    """One finished process: wall seconds, processor seconds (user and system), peak resident MB (10⁶ bytes)."""
 
     wall_s: float
     cpu_s: float

@@ -1,8 +1,8 @@
 """The engine over the same prices: `python -m bench.dolphin_replay FILE REPEATS days|whole|books`.
 
 Every rule of the champion, one EVENT record a bar and one TRADE record a trade, through `NDAlphaEngine.process_bars`:
-`days` one call per day with `begin_day`, as a backtest does; `whole` one call; `books` one call with made order books, so
-that the book's rules run too. `--make FILE DAYS` writes the prices file.
+`days` one call per day with `begin_day`, as a backtest does; `whole` one call; `books` one call with made order books,
+so that the book's rules run too. `--make FILE DAYS` writes the prices file.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ def make(path: Path, days: int) -> None:
         table = scanner.scan(day.ts_ns, day.closes)
         parts.append((day.ts_ns, day.closes, table.vel_div, table.velocity[:, 0], table.velocity[:, -1]))
     names = ("ts_ns", "closes", "vel_div", "v50", "v750")
-    arrays = {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+    arrays: dict[str, Any] = {
+        name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)
+    }
     temp = path.with_suffix(".part.npz")
     np.savez(temp, assets=np.array(day.assets), **arrays)
     temp.replace(path)
 
 
 def made_books(rows: int, n: int) -> tuple[Any, Any]:
-    """Markets (T,) and books (T, N) with every feature in its range: not a claim about real books, but work for every rule."""
+    """Markets (T,) and books (T, N), every feature in its range: nothing like real books, but work for every rule."""
     rng = np.random.default_rng(1)
     markets, books = records(MARKET_BOOK, rows), records(ASSET_BOOK, rows * n).reshape(rows, n)
     markets.usable[:] = 1

@@ -1,4 +1,4 @@
-"""From a day to a year: bars per second and peak memory of whole processes. `python -m bench.growth [--quick]` prints JSON."""
+"""From a day to a year: speed and peak memory of whole processes. `python -m bench.growth [--quick]` prints JSON."""
 
 from __future__ import annotations
 

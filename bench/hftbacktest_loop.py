@@ -1,8 +1,8 @@
 """The simple strategy as a minimal hftbacktest loop. `python -m bench.hftbacktest_loop FILE REPEATS`.
 
-Runs in the peer's own environment. Each close becomes a bid at the close and an ask one tick above: two events per asset
-and bar, the fewest that move a book. The loop lets a bar elapse and sends at most one market order. Making the events
-is not timed; building the backtest from them is.
+Runs in the peer's own environment. Each close becomes a bid at the close and an ask one tick above: two events per
+asset and bar, the fewest that move a book. The loop lets a bar elapse and sends at most one market order. Making the
+events is not timed; building the backtest from them is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STARTED = time.perf_counter()
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
-from hftbacktest import (  # noqa: E402
+from hftbacktest import (  # type: ignore[import-not-found, unused-ignore]  # noqa: E402
     BUY_EVENT,
     DEPTH_EVENT,
     EXCH_EVENT,
@@ -26,7 +26,7 @@ from hftbacktest import (  # noqa: E402
     BacktestAsset,
     HashMapMarketDepthBacktest,
 )
-from hftbacktest.types import event_dtype  # noqa: E402
+from hftbacktest.types import event_dtype  # type: ignore[import-not-found, unused-ignore]  # noqa: E402
 from numba import njit  # noqa: E402
 
 from bench import peer, simple  # noqa: E402

@@ -41,8 +41,8 @@ def recorded(assets: int, bars: int) -> F8 | None:
 
 
 def synthetic(assets: int, bars: int) -> F8:
-    """The same of the synthetic market, from its second day on: that has a crash, and no price is missing before noon of
-    the fourth."""
+    """The same of the synthetic market, from its second day on: that has a crash, and prices are missing only from the
+    fourth on."""
     from dolphin.market.synthetic import MarketSpec, make_market
 
     spec = MarketSpec(days=4, assets=assets + 40, seed=7, start=date(2024, 1, 1), outage=False)
@@ -55,9 +55,10 @@ def synthetic(assets: int, bars: int) -> F8:
 def crowded(assets: int, bars: int, ratio: float = 1.15, seed: int = 3) -> F8:
     """A two-factor market whose two largest eigenvalues stand in `ratio` in every window, (T, N).
 
-    Half of the assets follow factor f with share a, the others g with share b, (1 + (n/2 − 1)·a) = ratio · (1 + (n/2 − 1)·b).
-    Sampling alone would spread the ratio of a 50-bar window to 1.3: so f, g come in pairs of bars, (x, y) then (y, −x), which
-    keeps them uncorrelated and of equal variance in every window, up to its edges and means.
+    Half of the assets follow factor f with share a, the others g with share b, where
+    1 + (n/2 − 1)·a = ratio · (1 + (n/2 − 1)·b). Sampling alone would spread the ratio of a 50-bar window to 1.3: so f, g
+    come in pairs of bars, (x, y) then (y, −x), which keeps them uncorrelated and of equal variance in every window, up to
+    its edges and means.
     """
     rng = np.random.default_rng([seed, assets])
     half = assets // 2

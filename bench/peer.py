@@ -16,7 +16,7 @@ import numpy as np
 
 
 def load(path: str) -> tuple[Any, Any, Any]:
-    """(stamps int64 (T,), closes float64 (T, N) with the last price where one is missing, vel_div (T,)) of the prices file.
+    """The prices file: stamps int64 (T,), closes float64 (T, N) with the last price where one is missing, vel_div (T,).
 
     A simulator cannot take NaN; before its first price an asset has that one.
     """

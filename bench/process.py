@@ -1,7 +1,7 @@
 """Whole processes: what a person waits for, start of Python included. `python -m bench.process [--quick]` prints JSON.
 
-Each process is run as a user would run it, with no setting of ours; only the first-ever compile is given an empty folder for
-its cache.
+Each process is run as a user would run it, with no setting of ours; only the first-ever compile is given an empty
+folder for its cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from bench.common import BenchError, Usage, dolphin, market_folder, run_measured
 def backtest(data: Path, *extra: str, cache: Path | None = None) -> tuple[Usage, dict[str, Any]]:
     """One `dolphin backtest` of an archive of prices into a folder that is thrown away; its cost and its summary."""
     with tempfile.TemporaryDirectory(prefix="dolphin-bench-") as out:
-        command = [dolphin(), "backtest", "--data", data, "--out", Path(out) / "run", *extra, "--json"]
+        command: list[str | Path] = [
+            dolphin(),
+            "backtest",
+            "--data",
+            data,
+            "--out",
+            Path(out) / "run",
+            *extra,
+            "--json",
+        ]
         used = run_measured(command, {"NUMBA_CACHE_DIR": str(cache)} if cache else None)
     summary: dict[str, Any] = json.loads(used.stdout)
     return used, summary

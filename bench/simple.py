@@ -1,8 +1,9 @@
 """The simple strategy that every peer runs, as one plain function each peer compiles for itself.
 
-It is far simpler than the engine: short one asset at a time when vel_div falls below the entry threshold, the asset that
-fell most over 50 bars (one number per asset); leave at the take-profit or after the maximum hold. No direction
-confirmation, no impulse-response profiles, no sizing, no gates, no books, no circuit breaker, no friction beyond a flat fee.
+It is far simpler than the engine: short one asset at a time when vel_div falls below the entry threshold, the asset
+that fell most over 50 bars (one number per asset); leave at the take-profit or after the maximum hold. No direction
+confirmation, no impulse-response profiles, no sizing, no gates, no books, no circuit breaker, no friction beyond a flat
+fee.
 """
 
 from __future__ import annotations

@@ -137,10 +137,12 @@ def render(report: Report) -> str:
     """The whole block: facts, goals, one table per part."""
     facts, parts = report["machine"], report["parts"]
     kind = "a quick run, too short to quote" if report["quick"] else "a full run"
+    machine = (
+        f"{facts['cores']} cores ({facts['machine']}), load {facts['load_before']} before, {facts['load_after']} after"
+    )
+    software = f"Python {facts['python']}, numpy {facts['numpy']}, numba {facts['numba']}, BLAS {facts['blas']}"
     lines = [
-        f"Measured {facts['date']}, {kind}: {facts['cores']} cores ({facts['machine']}), load {facts['load_before']} "
-        f"before and {facts['load_after']} after, Python {facts['python']}, numpy {facts['numpy']}, "
-        f"numba {facts['numba']}, BLAS {facts['blas']}, pinned to one thread. Minimum (median) of the repeats; MB are 10⁶ bytes.",
+        f"Measured {facts['date']}, {kind}: {machine}; {software}, one BLAS thread. Minimum (median); MB are 10⁶ bytes."
     ]
     judged = goals(parts)
     if judged:

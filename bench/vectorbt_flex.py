@@ -13,9 +13,9 @@ STARTED = time.perf_counter()
 
 from typing import Any  # noqa: E402
 
-import vectorbt as vbt  # noqa: E402
+import vectorbt as vbt  # type: ignore[import-not-found, unused-ignore]  # noqa: E402
 from numba import njit  # noqa: E402
-from vectorbt.portfolio import nb  # noqa: E402
+from vectorbt.portfolio import nb  # type: ignore[import-not-found, unused-ignore]  # noqa: E402
 
 from bench import peer, simple  # noqa: E402
 

@@ -236,6 +236,7 @@ def _try_entry_nb(
     if market.usable != 0:
         event.confidence = book_confidence_nb(event.confidence, books[asset], d)
         if event.confidence < 0.0:
+            event.confidence = math.nan
             return BOOK_IMBALANCE
     extreme = is_extreme_nb(bar.vel_div, params.extreme, d)
     event.bucket = bucket_nb(bar.vel_div, params.bucket_edge, d)

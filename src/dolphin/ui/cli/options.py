@@ -85,5 +85,7 @@ def _assignments(items: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = item.partition("=")
         if not equals or not name or not value:
             raise ConfigError(f"--set {item}: expected NAME=VALUE, such as --set fixed_tp_pct=0.012")
+        if name in values:
+            raise ConfigError(f"--set {item}: {name} is given twice; keep one of them")
         values[name] = value
     return values
