@@ -1,4 +1,7 @@
-"""The simple strategy as a bare Numba loop: the floor under every simulator. `python -m bench.bare_loop FILE REPEATS`."""
+"""The simple strategy as a bare Numba loop: the floor under every simulator.
+
+python -m bench.bare_loop FILE REPEATS
+"""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def crowded(assets: int, bars: int, ratio: float = 1.15, seed: int = 3) -> F8:
     """A two-factor market whose two largest eigenvalues stand in `ratio` in every window, (T, N).
 
     Half of the assets follow factor f with share a, the others g with share b, where
-    1 + (n/2 − 1)·a = ratio · (1 + (n/2 − 1)·b). Sampling alone would spread the ratio of a 50-bar window to 1.3: so f, g
-    come in pairs of bars, (x, y) then (y, −x), which keeps them uncorrelated and of equal variance in every window, up to
-    its edges and means.
+    1 + (n/2 − 1)·a = ratio · (1 + (n/2 − 1)·b). Sampling alone would spread the ratio of a 50-bar window to 1.3: so f
+    and g come in pairs of bars, (x, y) then (y, −x), which keeps them uncorrelated and of equal variance in every
+    window, up to its edges and means.
     """
     rng = np.random.default_rng([seed, assets])
     half = assets // 2

@@ -141,9 +141,8 @@ def render(report: Report) -> str:
         f"{facts['cores']} cores ({facts['machine']}), load {facts['load_before']} before, {facts['load_after']} after"
     )
     software = f"Python {facts['python']}, numpy {facts['numpy']}, numba {facts['numba']}, BLAS {facts['blas']}"
-    lines = [
-        f"Measured {facts['date']}, {kind}: {machine}; {software}, one BLAS thread. Minimum (median); MB are 10⁶ bytes."
-    ]
+    notes = "One BLAS thread for scanner and replay. Minimum (median) of the repeats; MB are 10⁶ bytes."
+    lines = [f"Measured {facts['date']}, {kind}: {machine}; {software}. {notes}"]
     judged = goals(parts)
     if judged:
         lines += ["### Goals", table(("what", "goal", "measured (minimum)", ""), judged)]

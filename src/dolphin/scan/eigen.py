@@ -30,6 +30,9 @@ MAX_RESTARTS = 50
 STRAIGHTEN_AFTER = 3
 """Vectors that three-term recurrence may make by itself; a longer basis is made orthogonal again at every step."""
 
+CANCELLED = 1e-6
+"""So small a remainder, relative to the eigenvalue, is round-off in its last digits: it is straightened at once."""
+
 INVARIANT = 1e-14
 """A remainder under this share of the eigenvalue is round-off: the basis holds all that its start vector can reach."""
 
@@ -174,10 +177,11 @@ def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float
             before, a, b = kr.basis[m - 1], alpha[m], beta[m - 1]
             for i in range(r.shape[0]):
                 r[i] = r[i] - (a * q[i] + b * before[i])
-        if m > STRAIGHTEN_AFTER:
+        size = math.sqrt(dot_nb(r, r))
+        if m > STRAIGHTEN_AFTER or size <= CANCELLED * theta:
             for j in range(m + 1):  # round-off has begun to tilt the basis: straighten it
                 add_nb(-dot_nb(kr.basis[j], r), kr.basis[j], r)
-        size = math.sqrt(dot_nb(r, r))
+            size = math.sqrt(dot_nb(r, r))
         beta[m] = size
         m += 1
         whole = m == members or size <= INVARIANT * theta
