@@ -11,6 +11,7 @@ arguments are checked against the compiled types at every call, and a mismatch i
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import importlib
 import os
@@ -27,6 +28,12 @@ from dolphin.core.jit import CACHE_DIR, DISABLED, OPTIONS, Kernel
 
 _ABSENT = b"abort"
 _engines: list[Any] = []  # LLVM frees the code with its engine
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(dtype: np.dtype[Any]) -> str:
+    """Names, types and offsets of a dtype, as text; spelling out a record's takes longer than stepping a bar."""
+    return str(dtype.descr) if dtype.names else dtype.str
 
 
 class Flat:
@@ -53,11 +60,11 @@ class Flat:
             if not arg.flags.c_contiguous or not arg.flags.aligned:
                 raise DolphinError(f"native call: an array of shape {arg.shape} is not contiguous")
             # Numba's array: owner, parent, items, bytes each, data, then shape and strides.
-            self.values += [0, 0, arg.size, arg.itemsize, arg.__array_interface__["data"][0], *arg.shape, *arg.strides]
-            self.types.append(f"{arg.ndim}:{arg.dtype.descr if arg.dtype.names else arg.dtype.str}")
+            self.values += [0, 0, arg.size, arg.itemsize, arg.ctypes.data, *arg.shape, *arg.strides]
+            self.types.append(f"{arg.ndim}:{_layout(arg.dtype)}")
         elif isinstance(arg, np.void):
             self.values.append(arg.__array_interface__["data"][0])
-            self.types.append(f"record:{arg.dtype.descr}")
+            self.types.append(f"record:{_layout(arg.dtype)}")
         elif isinstance(arg, tuple):
             for part in arg:
                 self._take(part)
@@ -88,7 +95,7 @@ class Entry:
         self._fn = fn
         self.name = fn.__name__
         self._native: Any = None
-        self._types = ""
+        self._types: list[str] = []
 
     def is_ready(self) -> bool:
         """Whether the machine code is in memory or on disk: the next call will not compile."""
@@ -99,7 +106,7 @@ class Entry:
         if DISABLED:
             return self._fn(*_joined(args))
         parts = [arg if isinstance(arg, Flat) else Flat(arg) for arg in args]
-        types = _digest([t for part in parts for t in part.types])
+        types = [kind for part in parts for kind in part.types]
         if self._native is None:
             self._prepare(_joined(args), types, [v for part in parts for v in part.values])
         if types != self._types:
@@ -118,11 +125,11 @@ class Entry:
         cpu = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
         return CACHE_DIR / f"native-{self.name}-{_digest([cpu])}.bin"
 
-    def _prepare(self, args: Sequence[Any], types: str, values: Sequence[int | float]) -> None:
+    def _prepare(self, args: Sequence[Any], types: list[str], values: Sequence[int | float]) -> None:
         path = self._path()
         found = _read(path)
-        if found is None or found[0].types != types:
-            found = self._build(args, types)
+        if found is None or found[0].types != _digest(types):
+            found = self._build(args, _digest(types))
             _write(path, *found)
         head, code = found
         address = _link(head, code)
