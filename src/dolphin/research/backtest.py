@@ -21,6 +21,7 @@ from dolphin.core.errors import ConfigError, DataError
 from dolphin.core.params import DIRECTIONS, EngineParams, Friction, build_params
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
+from dolphin.research.circuit import BreakerRun, DailyBreaker
 from dolphin.research.reportdata import MAX_POINTS, decimate
 from dolphin.research.scanning import scan_archive, warm_up_days
 from dolphin.scan.layout import GAP_BARS
@@ -32,7 +33,8 @@ DaySink = Callable[[ScanDay, Record], None]
 
 @dataclass(frozen=True)
 class BacktestSpec:
-    """What to run. `overrides` are `--set` texts; `first` and `last` are days, both included."""
+    """What to run. `overrides` are `--set` texts; `first` and `last` are days, both included; `factors` is a folder of
+    factor files that turns the circuit breaker on, None leaves boost 1 and beta 0."""
 
     data: Path
     profile: str = "blue"
@@ -41,6 +43,7 @@ class BacktestSpec:
     first: date | None = None
     last: date | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
+    factors: Path | None = None
 
     def direction(self) -> Direction:
         """The profile's direction; ConfigError for an unknown profile."""
@@ -78,6 +81,7 @@ class BacktestResult:
     state_hash: str
     wall_s: float
     notes: tuple[str, ...]
+    breaker: BreakerRun | None = None
 
 
 def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySink | None = None) -> BacktestResult:
@@ -90,6 +94,7 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     direction, params = spec.direction(), spec.params()
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
+    breaker = None if spec.factors is None else DailyBreaker(spec.factors, archive.days)
     engine = NDAlphaEngine(params, archive.assets, direction, spec.capital)
     trades: list[NDArray[Any]] = []
     points: list[dict[str, NDArray[Any]]] = []
@@ -99,7 +104,7 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     peak = spec.capital
     for scans in stream_scans(spec):
         trades.append(engine.begin_day(scans.day))
-        events, closed = engine.process_bars(day_bars(scans.ts_ns, replay_signals(scans)), scans.closes)
+        events, closed = engine.process_bars(bars_of(scans, breaker), scans.closes)
         trades.append(closed)
         if scans.day == archive.days[-1]:
             trades.append(_close_at_end(engine, events))
@@ -129,8 +134,17 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
         capital_end=engine.capital,
         state_hash=engine.state_hash(),
         wall_s=time.perf_counter() - started,
-        notes=notes.lines(),
+        notes=notes.lines() if breaker is None else (*notes.lines(), *breaker.notes()),
+        breaker=None if breaker is None else breaker.run(),
     )
+
+
+def bars_of(scans: ScanDay, breaker: DailyBreaker | None) -> Record:
+    """The day's BAR records; with a breaker the day's boost and beta ride on its first bar after ten scans."""
+    bars = day_bars(scans.ts_ns, replay_signals(scans))
+    if breaker is not None:
+        breaker.take(scans, bars)
+    return bars
 
 
 def _close_at_end(engine: NDAlphaEngine, events: Record) -> Record:

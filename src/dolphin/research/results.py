@@ -122,6 +122,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
             "kind": archive.kind,
             "manifest_hash": archive.identity(),
             "assets": len(result.assets),
+            **_factors_identity(result),
         },
         "from": result.days[0].isoformat(),
         "to": result.days[-1].isoformat(),
@@ -137,6 +138,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
             bars_in_position=result.bars_in_position,
         ),
         "gates": {gate.name: int(result.gates[gate]) for gate in Gate},
+        **({} if result.breaker is None else {"acb": [day.plain() for day in result.breaker.days]}),
         "state_hash": result.state_hash,
         "wall_s": round(result.wall_s, 4),
         "bars_per_s": round(result.bars / result.wall_s, 1) if result.wall_s > 0.0 else None,
@@ -147,6 +149,13 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
         },
         "command": command,
     }
+
+
+def _factors_identity(result: BacktestResult) -> dict[str, str]:
+    """Where the circuit breaker's factors came from, and a hash over the values used; nothing without them."""
+    if result.breaker is None:
+        return {}
+    return {"factors": str(result.spec.factors), "factors_hash": result.breaker.identity}
 
 
 def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> ReportData:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import ASSET_BOOK, Record, records
 from dolphin.alpha.selection import rank_assets_nb
 from dolphin.alpha.signal import confirm_direction_nb, price_change_bps_nb
@@ -16,7 +16,8 @@ from dolphin.core.codes import Confirmation, Drop, ExitReason, Gate
 from dolphin.core.errors import ConfigError
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
-from dolphin.research.backtest import BacktestSpec, replay_signals, stream_scans
+from dolphin.research.backtest import BacktestSpec, bars_of, stream_scans
+from dolphin.research.circuit import DailyBreaker
 
 ENTRY_NUMBERS = (
     *("ars", "chg_bps", "confidence", "strength", "trend_mult", "bucket_boost", "streak_mult", "market_ob_mult"),
@@ -50,9 +51,10 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explana
     if asset is not None and asset not in archive.assets:
         raise ConfigError(f"--asset {asset}: not among the archive's {len(archive.assets)} assets")
     engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
+    breaker = None if spec.factors is None else DailyBreaker(spec.factors, archive.days)
     for scans in stream_scans(spec):
         engine.begin_day(scans.day)
-        bars = day_bars(scans.ts_ns, replay_signals(scans))
+        bars = bars_of(scans, breaker)
         if scans.day != day:
             engine.process_bars(bars, scans.closes)
             continue

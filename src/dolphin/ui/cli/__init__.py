@@ -48,9 +48,11 @@ class LazyGroup(click.Group):
 
 COMMANDS = {
     "data": ("dolphin.ui.cli.data:data", "Make, import, download and verify price archives."),
+    "factors": ("dolphin.ui.cli.factors:factors", "Turn recorded factor histories into per-date files."),
     "scan": ("dolphin.ui.cli.scan:scan", "Turn prices into eigenvalue scans; certify them."),
     "backtest": ("dolphin.ui.cli.backtest:backtest", "Replay the engine over an archive; write a tearsheet."),
     "why": ("dolphin.ui.cli.why:why", "Explain the decision, or the refusal, at one bar."),
+    "survival": ("dolphin.ui.cli.survival:survival", "Explain the survival stack: sensors, multiplier, posture."),
 }
 
 EPILOG = """\b

@@ -22,6 +22,7 @@ Examples:
   dolphin backtest --data market --out run
   dolphin backtest --data days --from 2021-04-05 --to 2021-04-12 --friction none --out run2
   dolphin backtest --data days --profile green --set max_hold_bars=60 --out run3 --force
+  dolphin backtest --data days --factors factors --out run4
 \b
 --out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing.
 """
@@ -68,6 +69,14 @@ def _write_run(spec: BacktestSpec, folder: Path, advance: Any) -> dict[str, Any]
     return summary
 
 
+def _breaker_rows(days: list[dict[str, Any]] | None) -> list[tuple[str, str]]:
+    if days is None:
+        return []
+    boosted = [day["boost"] for day in days if day["boost"] > 1.0]
+    highest = f", at most {max(boosted):.3f}" if boosted else ""
+    return [("circuit breaker", f"boost on {len(boosted)} of {len(days)} days{highest}")]
+
+
 def command_line() -> str:
     """The command as typed, ready to be pasted into a shell."""
     return shlex.join(["dolphin", *sys.argv[1:]])
@@ -99,6 +108,7 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         ("PnL: slippage", f"{pnl['slippage']:+,.2f}"),
         ("PnL: modelled edge (not money)", f"{pnl['modelled_edge']:+,.2f}"),
         ("PnL: net", f"{pnl['net']:+,.2f}"),
+        *_breaker_rows(summary.get("acb")),
     ]
     print_table(title, rows, ("figure", "value"))
     speed = f"{summary['bars']:,} bars in {summary['wall_s']:.2f} s"

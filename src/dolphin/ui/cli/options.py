@@ -39,6 +39,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         help="Change a parameter; marks the run not champion.",
     )
+    @click.option(
+        "--factors",
+        type=click.Path(path_type=Path),
+        help="Folder of factor files: turns the circuit breaker on.",
+    )
     @functools.wraps(command)
     def with_spec(
         data: Path,
@@ -48,6 +53,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         capital: float,
         friction: str,
         assignments: tuple[str, ...],
+        factors: Path | None,
         **rest: Any,
     ) -> Any:
         from dolphin.research.backtest import BacktestSpec
@@ -60,6 +66,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             first=_day(first, "--from"),
             last=_day(last, "--to"),
             overrides=_assignments(assignments),
+            factors=factors,
         )
         check_spec(spec)
         return command(spec=spec, **rest)

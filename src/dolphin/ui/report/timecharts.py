@@ -12,7 +12,7 @@ from dolphin.research.reportdata import BarSeries, ReportData, Thresholds
 from dolphin.ui.report.numbers import level
 from dolphin.ui.report.series import BUCKETS, Figure, bucket_name, count_axis, hovers, ink, net_of, packed, stamps
 
-_TIME = {"type": "date", "hoverformat": "%Y-%m-%d %H:%M"}
+TIME_AXIS = {"type": "date", "hoverformat": "%Y-%m-%d %H:%M"}
 _ABOVE, _BELOW = 0.55, -0.55
 _STRIP_AXIS = {"visible": False, "fixedrange": True, "range": [-1, 1]}
 
@@ -50,7 +50,7 @@ def equity_figure(data: ReportData) -> Figure | None:
         "height": 470,
         "hovermode": "x unified",
         "showlegend": False,
-        "xaxis": {**_TIME, "anchor": "free", "position": 0, "range": _span(bars)},
+        "xaxis": {**TIME_AXIS, "anchor": "free", "position": 0, "range": span(bars)},
         "yaxis": {
             "domain": [0.40, 1],
             "tickformat": ",~r",
@@ -83,7 +83,7 @@ def velocity_figure(data: ReportData) -> Figure | None:
     layout = {
         "height": 430,
         "hovermode": "closest",
-        "xaxis": {**_TIME, "anchor": "free", "position": 0, "range": _span(bars)},
+        "xaxis": {**TIME_AXIS, "anchor": "free", "position": 0, "range": span(bars)},
         "yaxis": {
             "domain": [0.09, 1],
             "tickformat": ".2f",
@@ -130,7 +130,7 @@ def leverage_figure(data: ReportData) -> Figure | None:
         "barmode": "stack",
         "bargap": 0.08,
         "hovermode": "closest",
-        "xaxis": {**_TIME, "domain": [0, 0.78], "range": _span(data.bars)},
+        "xaxis": {**TIME_AXIS, "domain": [0, 0.78], "range": span(data.bars)},
         "xaxis2": {**count_axis(len(leverage)), "domain": [0.81, 1], "fixedrange": True},
         "yaxis": {"range": [0, top * 1.06], "title": {"text": "leverage"}},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
@@ -208,7 +208,7 @@ def _room(values: NDArray[np.float64]) -> list[float]:
     return [low - air, high + air]
 
 
-def _span(bars: BarSeries) -> list[float]:
+def span(bars: BarSeries) -> list[float]:
     """First to last bar, ms: the same on every chart over time, so that they can be read one above the other."""
     first, last = (float(ts) / 1e6 for ts in (bars.ts_ns[0], bars.ts_ns[-1]))
     return [first, max(last, first + 60_000.0)]

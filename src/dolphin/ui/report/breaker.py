@@ -1,0 +1,96 @@
+"""The circuit breaker's section: boost and beta per day, and what the days of each boost brought (SPEC §9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from dolphin.core.clock import NS_PER_DAY, date_start_ns
+from dolphin.research.reportdata import ReportData
+from dolphin.ui.report.numbers import NONE, number, tone, usd, whole
+from dolphin.ui.report.sections import chart, panel
+from dolphin.ui.report.series import Figure, ink, net_of, packed, stamps
+from dolphin.ui.report.tables import Cell, figure, table
+from dolphin.ui.report.timecharts import TIME_AXIS, span
+
+_CAPTION = (
+    "Boost (from funding, implied volatility, Fear & Greed and taker flow) and beta (from the slow window's velocity), "
+    "as they held from the day's eleventh bar on; before it they are 1 and 0."
+)
+_WORDS = (
+    "Trades by the boost of the day they were entered on. Days differ in more than their boost: this shows what the "
+    "breaker met, not what it caused."
+)
+
+
+def breaker_figure(data: ReportData) -> Figure | None:
+    """Boost and beta as steps from day to day; None for a run without factor files, or without bars."""
+    days = data.summary.get("acb")
+    if not days or not len(data.bars.ts_ns):
+        return None
+    starts = [date_start_ns(date.fromisoformat(day["date"])) for day in days]
+    # The last step reaches over its own day.
+    x = stamps(np.array([*starts, starts[-1] + NS_PER_DAY], dtype=np.int64))
+    traces = []
+    for name, axis, colour in (("boost", "y", "accent"), ("beta", "y2", "loss")):
+        values = [float(day[name]) for day in days]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": x,
+                "y": packed(np.array([*values, values[-1]])),
+                "yaxis": axis,
+                "line": {"color": ink(colour), "width": 1.8, "shape": "hv"},
+                "hovertemplate": f"{name} %{{y:.3f}}<extra></extra>",
+            }
+        )
+    top = max(1.0, *(float(day["boost"]) for day in days))
+    layout = {
+        "height": 300,
+        "hovermode": "x unified",
+        "showlegend": False,
+        "xaxis": {**TIME_AXIS, "anchor": "free", "position": 0, "range": span(data.bars)},
+        "yaxis": {"domain": [0.52, 1], "range": [0.97, top + 0.06], "title": {"text": "boost"}},
+        "yaxis2": {"domain": [0, 0.42], "range": [-0.05, 1.05], "title": {"text": "beta"}},
+    }
+    return {"data": traces, "layout": layout, "link": "time"}
+
+
+def section(data: ReportData) -> str:
+    """The chart and the table, or nothing for a run without factor files."""
+    days = data.summary.get("acb")
+    if not days:
+        return ""
+    drawn = chart("breaker", "Circuit breaker", _CAPTION, drawn=bool(len(data.bars.ts_ns)), empty="No bar was stepped.")
+    return drawn + panel("Days by boost", f"<p>{_WORDS}</p>{_table(data, days)}")
+
+
+def _table(data: ReportData, days: list[Mapping[str, Any]]) -> str:
+    """One row per boost, ascending: days, trades, mean leverage, net PnL."""
+    boost_on = {day["date"]: float(day["boost"]) for day in days}
+    entered = np.asarray(data.trades["entry_ts"], dtype=np.int64).astype("datetime64[ns]").astype("datetime64[D]")
+    boosts = np.array([boost_on.get(day, np.nan) for day in entered.astype(str).tolist()], dtype=np.float64)
+    leverage, net = np.asarray(data.trades["leverage"], dtype=np.float64), net_of(data.trades)
+    rows = []
+    for boost in sorted(set(boost_on.values())):
+        mine = boosts == boost
+        count, total = sum(value == boost for value in boost_on.values()), float(net[mine].sum())
+        betas = sorted({float(day["beta"]) for day in days if float(day["boost"]) == boost})
+        mean = float(leverage[mine].mean()) if mine.any() else None
+        rows.append(
+            (
+                Cell(number(boost, 3), boost),
+                Cell(" or ".join(number(beta, 1) for beta in betas), betas[0], "num"),
+                figure(count, whole(count)),
+                figure(int(mine.sum()), whole(int(mine.sum()))),
+                figure(mean, NONE if mean is None else number(mean)),
+                figure(total, usd(total, signed=True), tone(total)),
+            )
+        )
+    header = ("boost", "beta", "days", "trades", "mean leverage", "net PnL")
+    return table(header, rows, caption="Trades by the boost of their day; money in USDT")
