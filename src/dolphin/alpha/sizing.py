@@ -8,6 +8,7 @@ from dolphin.alpha.layout import F8, I8, Record
 from dolphin.alpha.signal import clamp_nb
 from dolphin.core.codes import Posture
 from dolphin.core.jit import inlined_kernel
+from dolphin.risk.acb import stressed_beta
 
 STALKER = int(Posture.STALKER)
 
@@ -102,10 +103,8 @@ def effective_fraction_nb(
 
 @inlined_kernel
 def stressed_beta_nb(beta: float, market: Record) -> float:
-    """OB-4: beta·(1 + 0.25·stress), stress = clamp(−depth_velocity/0.20, 0, 1) while liquidity withdraws (SPEC §9)."""
-    if market.usable == 0 or market.regime_signal != 1 or math.isnan(market.depth_velocity):
-        return beta
-    return beta * (1.0 + 0.25 * clamp_nb(-market.depth_velocity / 0.20, 0.0, 1.0))
+    """OB-4 with this bar's book: the circuit breaker's own rule, and beta as it is without a book."""
+    return stressed_beta(beta, market.regime_signal, market.depth_velocity) if market.usable != 0 else beta
 
 
 @inlined_kernel

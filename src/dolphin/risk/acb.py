@@ -19,6 +19,7 @@ import numpy as np
 
 from dolphin.core.clock import parse_date
 from dolphin.core.errors import ConfigError
+from dolphin.core.jit import inlined_kernel
 
 FACTORS = ("funding_btc", "dvol_btc", "fng", "taker")
 """The factors of scale 1: BTC funding (fraction per settlement), BTC implied volatility (percent per year), Fear &
@@ -187,6 +188,7 @@ def beta_for(w750: float | None, threshold: float | None, params: AcbParams = AC
     return params.beta_high if w750 is not None and threshold is not None and w750 >= threshold else params.beta_low
 
 
+@inlined_kernel
 def stressed_beta(beta: float, regime_signal: int, depth_velocity: float) -> float:
     """OB-4: beta·(1 + 0.25·stress), stress = clamp(−depth_velocity/0.20, 0, 1) while regime_signal = +1."""
     if regime_signal != 1 or math.isnan(depth_velocity):
