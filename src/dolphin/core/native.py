@@ -26,7 +26,6 @@ import numpy as np
 from dolphin.core.errors import DolphinError
 from dolphin.core.jit import CACHE_DIR, DISABLED, OPTIONS, Kernel
 
-_ABSENT = b"abort"
 _engines: list[Any] = []  # LLVM frees the code with its engine
 
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _counter = itertools.count()
@@ -50,3 +50,13 @@ def write_text_atomic(target: Path, text: str) -> None:
 def write_json_atomic(target: Path, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all; NaN and infinities are refused with ValueError."""
     write_text_atomic(target, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Take back folders, deepest first, that were made for something that failed; stop at the first that holds
+    anything."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

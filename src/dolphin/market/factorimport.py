@@ -25,7 +25,7 @@ from pathlib import Path
 
 from dolphin.core.clock import Clock, ns_to_date, system_clock_ns
 from dolphin.core.errors import ConfigError, DataError
-from dolphin.market.atomic import sync_folder
+from dolphin.market.atomic import remove_empty, sync_folder
 from dolphin.market.factorfiles import FACTORS, factor_dates, write_indicators
 from dolphin.market.factorhistory import History, read_histories
 
@@ -101,7 +101,7 @@ class FactorImport:
         finally:
             if fresh is not None:
                 shutil.rmtree(fresh, ignore_errors=True)
-            _remove_empty(absent)
+            remove_empty(absent)
         return self._report()
 
     def _report(self) -> FactorReport:
@@ -151,12 +151,3 @@ def _put(fresh: Path, out: Path, today: date) -> None:
         out.rmdir()
     fresh.rename(out)
     sync_folder(out.parent)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Take back parent folders, deepest first, that were made for nothing."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return

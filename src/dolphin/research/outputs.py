@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dolphin.core.errors import DataError
+from dolphin.market.atomic import remove_empty
 
 RUN_FILES = ("summary.json", "trades.parquet", "trades.csv", "equity.parquet", "report.html")
 
@@ -26,7 +27,7 @@ def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        _remove_empty(absent)
+        remove_empty(absent)
         raise DataError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from None
     try:
         yield fresh
@@ -34,7 +35,7 @@ def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
         _replace(out, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        _remove_empty(absent)
+        remove_empty(absent)
 
 
 def _check_target(out: Path, *, force: bool) -> None:
@@ -50,15 +51,6 @@ def _check_target(out: Path, *, force: bool) -> None:
         raise DataError(f"--out {out}: already holds a run; give another folder, or --force to replace it")
     if not os.access(out.parent, os.W_OK):
         raise DataError(f"--out {out}: its parent folder cannot be written; choose another folder")
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Take back parent folders, deepest first, that were made for a run and hold nothing."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
 
 
 def _replace(out: Path, fresh: Path) -> None:

@@ -38,11 +38,14 @@ Examples:
 def backtest(spec: BacktestSpec, out: Path, force: bool, as_json: bool) -> None:
     """Replay the engine over an archive and write a tearsheet."""
     from dolphin.market.archive import Archive
+    from dolphin.research.circuit import DailyBreaker
     from dolphin.research.outputs import run_folder
 
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
     with run_folder(out, force=force) as folder:
+        if spec.factors is not None:
+            DailyBreaker(spec.factors, archive.days)  # a bad factor file is refused before anything is compiled
         ready_kernels(archive.kind, quiet=as_json)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress("replaying", bars, "bars", quiet=as_json) as advance:
