@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dolphin.core.clock import NS_PER_S
+from dolphin.core.lanes import padded
 from dolphin.scan.layout import WINDOWS
 from dolphin.scan.scanner import Scanner, ScanTable
 from tests.reference.scanner_ref import Floats, Ints, change, largest, log_returns, members
@@ -24,6 +25,12 @@ RECORDED = {
     "perp_1m_2025": (60.0, ()),
     "perp_5m_2023": (300.0, ("USDCUSDT",)),
 }
+
+
+def wide(a: NDArray[np.float64], axes: int = 1) -> Floats:
+    """A copy whose last axes (one, or both of a matrix) are padded with zeros to whole groups of lanes."""
+    padding = [(0, padded(size) - size if axis >= a.ndim - axes else 0) for axis, size in enumerate(a.shape)]
+    return np.ascontiguousarray(np.pad(a, padding))
 
 
 def minutes(rows: int, first: int = 0) -> Ints:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dolphin.core.lanes import padded
 from dolphin.scan.eigen import COLD, FREE, MIXED, Krylov, Window, solve_apart_nb, uses_rows_nb
 from dolphin.scan.layout import MAX_BASIS
+from tests.scan.cases import wide
 
 pytestmark = pytest.mark.jit_off
 
@@ -17,27 +19,38 @@ class Solver:
     """Work space for N assets, and the pair that is carried from one solve to the next."""
 
     def __init__(self, n: int) -> None:
-        m, z = MAX_BASIS + 1, np.zeros
-        self.krylov = Krylov(z((m, n)), z((m, n)), z(m), z(m), z(m), z(n), z(n), z(10_000))
-        self.vector, self.weights, self.image = z(n), z(n), z(n)
+        m, c, z = MAX_BASIS + 1, padded(n), np.zeros
+        self.krylov = Krylov(z((m, c)), z((m, c)), z(m), z(m), z(m), z(c), z(c), z(10_000))
+        self.wide, self.weights, self.image = z(c), z(c), z(c)
+        self.vector = self.wide[:n]
 
     def solve(self, window: Window, mode: int) -> tuple[float, bool]:
         members = int((window.scale > 0.0).sum())
-        value, crowded = solve_apart_nb(self.krylov, window, members, mode, self.vector, self.weights, self.image)
+        value, crowded = solve_apart_nb(self.krylov, window, members, mode, self.wide, self.weights, self.image)
         return float(value), bool(crowded)
 
 
-def window_of(**parts: object) -> Window:
-    given = {"ring": np.zeros((1, 1)), "turned": np.zeros((1, 1)), "first": 0, "length": 9_999, "value_only": False}
-    scale = np.asarray(parts["scale"], dtype=np.float64)
-    given["deviation"] = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
-    return Window(**{name: value for name, value in {**given, **parts}.items() if name in Window._fields})
+def window_of(products: np.ndarray, sums: np.ndarray, scale: np.ndarray, returns: np.ndarray | None = None) -> Window:
+    """A window over N assets, padded with columns of zeros; without `returns` it has no rows to go through."""
+    rows = np.zeros((1, len(scale))) if returns is None else returns
+    deviation = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
+    return Window(
+        products=wide(products, 2),
+        ring=wide(rows),
+        turned=wide(wide(rows).T),
+        first=0,
+        length=9_999 if returns is None else len(returns),
+        sums=wide(sums),
+        scale=wide(scale),
+        deviation=wide(deviation),
+        value_only=False,
+    )
 
 
 def of_matrix(correlation: np.ndarray) -> Window:
     """The operator of a given correlation matrix: returns of mean zero and unit size."""
     n = len(correlation)
-    return window_of(products=np.ascontiguousarray(correlation), sums=np.zeros(n), scale=np.ones(n))
+    return window_of(correlation, np.zeros(n), np.ones(n))
 
 
 def of_returns(returns: np.ndarray) -> Window:
@@ -46,9 +59,8 @@ def of_returns(returns: np.ndarray) -> Window:
     sums, squares = returns.sum(axis=0), (returns**2).sum(axis=0)
     variation = squares - sums**2 / w
     scale = np.where(np.ptp(returns, axis=0) > 0.0, 1.0 / np.sqrt(np.maximum(variation, 1e-300)), 0.0)
-    ring, turned = np.ascontiguousarray(returns), np.ascontiguousarray(returns.T)
     products = np.zeros((n, n)) if uses_rows_nb(w, n) else returns.T @ returns
-    return window_of(products=products, ring=ring, turned=turned, length=w, sums=sums, scale=scale)
+    return window_of(products, sums, scale, returns)
 
 
 def correlation_with(values: list[float], seed: int) -> np.ndarray:

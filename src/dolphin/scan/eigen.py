@@ -16,6 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
+from dolphin.core.lanes import (
+    LANES,
+    fused_nb,
+    load_nb,
+    load_row_nb,
+    spread_nb,
+    store_nb,
+    store_row_nb,
+    times_nb,
+)
 from dolphin.scan.layout import APART, CROWDED, MAX_BASIS, RESIDUAL, RESIDUAL_APART, RESIDUAL_CROWDED
 from dolphin.scan.linalg import add_nb, combine_rows_nb, copy_nb, dot_nb, sum_nb
 from dolphin.scan.ritz import count_above_nb, find_top_ritz_nb, grow_top_ritz_nb, ritz_vector_nb
@@ -89,7 +99,7 @@ def multiply_nb(win: Window, along: F8, x: F8, out: F8) -> None:
     """out = P·x."""
     n = x.shape[0]
     if uses_rows_nb(win.length, n):
-        part = along[: win.length]
+        part = along[: (win.length + LANES - 1) // LANES * LANES]  # the last few are read past the head, and not used
         combine_rows_nb(win.turned, 0, win.first, x, n, part)
         combine_rows_nb(win.ring, win.first, 0, part, win.length, out)
     else:
@@ -100,13 +110,13 @@ def multiply_nb(win: Window, along: F8, x: F8, out: F8) -> None:
 def _start_free_nb(kr: Krylov, deviation: F8, weights: F8, image: F8) -> None:
     n = deviation.shape[0]
     start = kr.scaled
-    for i in range(n):
-        start[i] = weights[i] * deviation[i]
-    inv = 1.0 / math.sqrt(dot_nb(start, start))
+    for i in range(0, n, LANES):
+        store_nb(start, i, times_nb(load_nb(weights, i), load_nb(deviation, i)))
+    inv = spread_nb(1.0 / math.sqrt(dot_nb(start, start)))
     q, g = kr.basis[0], kr.images[0]
-    for i in range(n):
-        q[i] = start[i] * inv
-        g[i] = image[i] * inv
+    for i in range(0, n, LANES):
+        store_nb(q, i, times_nb(inv, load_nb(start, i)))
+        store_nb(g, i, times_nb(inv, load_nb(image, i)))
 
 
 @inlined_kernel
@@ -127,25 +137,26 @@ def _start_stirred_nb(kr: Krylov, win: Window, vector: F8, mode: int) -> None:
 
 @inlined_kernel
 def _collect_nb(kr: Krylov, m: int, vector: F8, image: F8) -> None:
-    vector[:] = 0.0
-    image[:] = 0.0
-    for j in range(m):
-        c, q, g = kr.ritz[j], kr.basis[j], kr.images[j]
-        for i in range(vector.shape[0]):
-            vector[i] = vector[i] + c * q[i]
-            image[i] = image[i] + c * g[i]
+    for i in range(0, vector.shape[0], LANES):
+        v = g = spread_nb(0.0)
+        for j in range(m):
+            c = spread_nb(kr.ritz[j])
+            v = fused_nb(c, load_row_nb(kr.basis, j, i), v)
+            g = fused_nb(c, load_row_nb(kr.images, j, i), g)
+        store_nb(vector, i, v)
+        store_nb(image, i, g)
 
 
 @inlined_kernel
 def _apply_nb(kr: Krylov, win: Window, m: int) -> None:
     """residual = C·basis[m], from the stored images[m] = P·(scale ∘ basis[m])."""
     scale, sums, out, scaled = win.scale, win.sums, kr.residual, kr.scaled
-    q, g = kr.basis[m], kr.images[m]
-    for i in range(out.shape[0]):
-        scaled[i] = scale[i] * q[i]
-    mean = dot_nb(sums, scaled) / win.length
-    for i in range(out.shape[0]):
-        out[i] = scale[i] * (g[i] - mean * sums[i])
+    for i in range(0, out.shape[0], LANES):
+        store_nb(scaled, i, times_nb(load_nb(scale, i), load_row_nb(kr.basis, m, i)))
+    mean = spread_nb(-dot_nb(sums, scaled) / win.length)
+    for i in range(0, out.shape[0], LANES):
+        centred = fused_nb(mean, load_nb(sums, i), load_row_nb(kr.images, m, i))
+        store_nb(out, i, times_nb(load_nb(scale, i), centred))
 
 
 @inlined_kernel
@@ -174,9 +185,10 @@ def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float
             add_nb(-theta, q, r)
         else:
             theta, last = grow_top_ritz_nb(alpha, beta, m, theta, last)
-            before, a, b = kr.basis[m - 1], alpha[m], beta[m - 1]
-            for i in range(r.shape[0]):
-                r[i] = r[i] - (a * q[i] + b * before[i])
+            a, b = spread_nb(-alpha[m]), spread_nb(-beta[m - 1])
+            for i in range(0, r.shape[0], LANES):
+                less = fused_nb(a, load_nb(q, i), load_nb(r, i))
+                store_nb(r, i, fused_nb(b, load_row_nb(kr.basis, m - 1, i), less))
         size = math.sqrt(dot_nb(r, r))
         if m > STRAIGHTEN_AFTER or size <= CANCELLED * theta:
             for j in range(m + 1):  # round-off has begun to tilt the basis: straighten it
@@ -192,11 +204,11 @@ def _expand_nb(kr: Krylov, win: Window, members: int, least: int) -> tuple[float
                 small, crowded = _accept_nb(alpha, beta, m, theta, 0.0 if whole else size * last, win.value_only)
             if small or m == MAX_BASIS:
                 return theta, m, small, crowded
-        inv = 1.0 / size
-        q = kr.basis[m]
-        for i in range(r.shape[0]):
-            q[i] = r[i] * inv
-            scaled[i] = scale[i] * q[i]
+        inv = spread_nb(1.0 / size)
+        for i in range(0, r.shape[0], LANES):
+            unit = times_nb(inv, load_nb(r, i))
+            store_row_nb(kr.basis, m, i, unit)
+            store_nb(scaled, i, times_nb(load_nb(scale, i), unit))
         multiply_nb(win, kr.along, scaled, kr.images[m])
 
 

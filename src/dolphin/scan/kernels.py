@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
+from dolphin.core.lanes import LANES, fused_nb, load_nb, spread_nb, store_nb
 from dolphin.scan.eigen import COLD, FREE, MIXED, Krylov, Window, solve_apart_nb, solve_top_nb, uses_rows_nb
 from dolphin.scan.layout import (
     CHUNK,
@@ -118,14 +119,14 @@ def _take_returns_nb(
 def _push_returns_nb(st: ScanState, prices: F8, t: int, bars: int) -> None:
     """Append `bars` rows of returns to the ring, and to its transpose where a window is solved through its rows."""
     last_price, last_return, valid_run, same_run = st.last_price, st.last_return, st.valid_run, st.same_run
-    n = last_price.shape[0]
+    n, columns = last_price.shape[0], st.ring.shape[1]
     head = st.counters[HEAD]
     for b in range(bars):
         returns = st.ring[head + b]
         _take_returns_nb(
             prices[t + b], last_price, last_return, valid_run, same_run, returns, st.valid_runs[b], st.same_runs[b]
         )
-        if uses_rows_nb(st.windows[0], n):
+        if uses_rows_nb(st.windows[0], columns):
             for i in range(n):
                 st.turned[i, head + b] = returns[i]
     st.counters[HEAD] = head + bars
@@ -197,9 +198,9 @@ def _slide_sums_nb(new: F8, old: F8, sums: F8, squares: F8, peak: F8) -> int:
 @inlined_kernel
 def _slide_image_nb(new: F8, old: F8, weights: F8, image: F8) -> None:
     """Carry image = P·weights through the same change of P, so that the next solve starts free."""
-    a, b = dot_nb(new, weights), dot_nb(old, weights)
-    for i in range(image.shape[0]):
-        image[i] = image[i] + (a * new[i] - b * old[i])
+    a, b = spread_nb(dot_nb(new, weights)), spread_nb(-dot_nb(old, weights))
+    for i in range(0, image.shape[0], LANES):
+        store_nb(image, i, fused_nb(b, load_nb(old, i), fused_nb(a, load_nb(new, i), load_nb(image, i))))
 
 
 @inlined_kernel
@@ -235,7 +236,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
     products, sums, squares, peak = st.products[k], st.sums[k], st.squares[k], st.peak[k]
     member, vector, weights, image = st.member[k], st.vector[k], st.weights[k], st.image[k]
     before, now_u, scale, spare_w, spare_g = st.spare[0], st.spare[1], st.spare[2], st.spare[3], st.spare[4]
-    deviation = st.spare[7]
+    deviation, assets = st.spare[7], st.last_price.shape[0]
     kr = Krylov(
         st.basis, st.images, st.tridiagonal[0], st.tridiagonal[1], st.tridiagonal[2], st.spare[5], st.spare[6], st.along
     )
@@ -257,7 +258,7 @@ def _window_rows_nb(st: ScanState, k: int, bars: int, out: F8, at: int) -> None:
         new = ring[head - 1]
         old = ring[first - 1] if seen > w else zero
         if not by_rows:
-            slide_products_nb(products, new, old)
+            slide_products_nb(products, new, old, assets)
         shrunk = _slide_sums_nb(new, old, sums, squares, peak)
         age += 1
         refreshed = seen >= w and (shrunk > 0 or age >= REFRESH_BARS)

@@ -1,8 +1,7 @@
 """Small dense kernels of the scanner: products, rank-two updates, moments.
 
-Rows are taken out as one-dimensional views before a loop: an index that is not the loop's own must be tested for
-wrapping round, and that test keeps the compiler from using vector registers. For the same end reductions run over eight
-partial sums (lanes), written out so that nothing has to be reordered.
+Vectors and the rows of matrices are padded to whole groups of lanes (`core.lanes`): float64 (C,) and (…, C), C a
+multiple of eight, with zeros in the columns of no asset.
 """
 
 from __future__ import annotations
@@ -11,50 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.jit import inlined_kernel, kernel
+from dolphin.core.lanes import (
+    LANES,
+    fused_nb,
+    load_nb,
+    load_row_nb,
+    plus_nb,
+    spread_nb,
+    store_nb,
+    store_row_nb,
+    times_nb,
+    total_nb,
+)
 
 F8 = NDArray[np.float64]
+
+IN_CACHE = 8192
+"""Elements up to which a block is read column by column; beyond it does not stay in the first cache (48 KB, often)."""
 
 
 @inlined_kernel
 def dot_nb(a: F8, b: F8) -> float:
-    """Return Σ a_i·b_i; float64 (N,)."""
-    n = b.shape[0]
-    m = n - n % 8
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    for i in range(0, m, 8):
-        s0 += a[i] * b[i]
-        s1 += a[i + 1] * b[i + 1]
-        s2 += a[i + 2] * b[i + 2]
-        s3 += a[i + 3] * b[i + 3]
-        s4 += a[i + 4] * b[i + 4]
-        s5 += a[i + 5] * b[i + 5]
-        s6 += a[i + 6] * b[i + 6]
-        s7 += a[i + 7] * b[i + 7]
-    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
-    for i in range(m, n):
-        total += a[i] * b[i]
-    return total
+    """Return Σ a_i·b_i; float64 (C,)."""
+    partial = spread_nb(0.0)
+    for i in range(0, b.shape[0], LANES):
+        partial = fused_nb(load_nb(a, i), load_nb(b, i), partial)
+    return total_nb(partial)
 
 
 @inlined_kernel
 def sum_nb(a: F8) -> float:
-    """Return Σ a_i; float64 (N,)."""
-    n = a.shape[0]
-    m = n - n % 8
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    for i in range(0, m, 8):
-        s0 += a[i]
-        s1 += a[i + 1]
-        s2 += a[i + 2]
-        s3 += a[i + 3]
-        s4 += a[i + 4]
-        s5 += a[i + 5]
-        s6 += a[i + 6]
-        s7 += a[i + 7]
-    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
-    for i in range(m, n):
-        total += a[i]
-    return total
+    """Return Σ a_i; float64 (C,)."""
+    partial = spread_nb(0.0)
+    for i in range(0, a.shape[0], LANES):
+        partial = plus_nb(load_nb(a, i), partial)
+    return total_nb(partial)
 
 
 @inlined_kernel
@@ -66,53 +56,110 @@ def copy_nb(source: F8, target: F8) -> None:
 
 @inlined_kernel
 def add_nb(c: float, x: F8, y: F8) -> None:
-    """y += c·x, in place; float64 (N,)."""
-    for i in range(y.shape[0]):
-        y[i] = y[i] + c * x[i]
+    """y += c·x, in place; float64 (C,)."""
+    factor = spread_nb(c)
+    for i in range(0, y.shape[0], LANES):
+        store_nb(y, i, fused_nb(factor, load_nb(x, i), load_nb(y, i)))
+
+
+@inlined_kernel
+def _combine_one_nb(rows: F8, top: int, left: int, x: F8, n: int, out: F8, i: int) -> None:
+    """Eight columns of `combine_rows_nb`. Four partial sums a lane hide the latency of an addition."""
+    s0 = s1 = s2 = s3 = spread_nb(0.0)
+    m = n - n % 4
+    for j in range(0, m, 4):
+        r = top + j
+        s0 = fused_nb(spread_nb(x[j]), load_row_nb(rows, r, left + i), s0)
+        s1 = fused_nb(spread_nb(x[j + 1]), load_row_nb(rows, r + 1, left + i), s1)
+        s2 = fused_nb(spread_nb(x[j + 2]), load_row_nb(rows, r + 2, left + i), s2)
+        s3 = fused_nb(spread_nb(x[j + 3]), load_row_nb(rows, r + 3, left + i), s3)
+    for j in range(m, n):
+        s0 = fused_nb(spread_nb(x[j]), load_row_nb(rows, top + j, left + i), s0)
+    store_nb(out, i, plus_nb(plus_nb(s0, s1), plus_nb(s2, s3)))
+
+
+@inlined_kernel
+def _combine_two_nb(rows: F8, top: int, left: int, x: F8, n: int, out: F8, i: int) -> None:
+    """Sixteen columns of `combine_rows_nb`, each in the same order of additions as by `_combine_one_nb`."""
+    s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = spread_nb(0.0)
+    m = n - n % 4
+    for j in range(0, m, 4):
+        r = top + j
+        a0, a1, a2, a3 = spread_nb(x[j]), spread_nb(x[j + 1]), spread_nb(x[j + 2]), spread_nb(x[j + 3])
+        s0 = fused_nb(a0, load_row_nb(rows, r, left + i), s0)
+        t0 = fused_nb(a0, load_row_nb(rows, r, left + i + LANES), t0)
+        s1 = fused_nb(a1, load_row_nb(rows, r + 1, left + i), s1)
+        t1 = fused_nb(a1, load_row_nb(rows, r + 1, left + i + LANES), t1)
+        s2 = fused_nb(a2, load_row_nb(rows, r + 2, left + i), s2)
+        t2 = fused_nb(a2, load_row_nb(rows, r + 2, left + i + LANES), t2)
+        s3 = fused_nb(a3, load_row_nb(rows, r + 3, left + i), s3)
+        t3 = fused_nb(a3, load_row_nb(rows, r + 3, left + i + LANES), t3)
+    for j in range(m, n):
+        a0 = spread_nb(x[j])
+        s0 = fused_nb(a0, load_row_nb(rows, top + j, left + i), s0)
+        t0 = fused_nb(a0, load_row_nb(rows, top + j, left + i + LANES), t0)
+    store_nb(out, i, plus_nb(plus_nb(s0, s1), plus_nb(s2, s3)))
+    store_nb(out, i + LANES, plus_nb(plus_nb(t0, t1), plus_nb(t2, t3)))
+
+
+@inlined_kernel
+def _combine_along_nb(rows: F8, top: int, left: int, x: F8, n: int, out: F8) -> None:
+    """`combine_rows_nb` for what does not stay in cache: memory is read in order, eight rows at a time."""
+    zero = spread_nb(0.0)
+    for i in range(0, out.shape[0], LANES):
+        store_nb(out, i, zero)
+    m = n - n % 8
+    for j in range(0, m, 8):
+        r = top + j
+        a0, a1, a2, a3 = spread_nb(x[j]), spread_nb(x[j + 1]), spread_nb(x[j + 2]), spread_nb(x[j + 3])
+        a4, a5, a6, a7 = spread_nb(x[j + 4]), spread_nb(x[j + 5]), spread_nb(x[j + 6]), spread_nb(x[j + 7])
+        for i in range(0, out.shape[0], LANES):
+            c = left + i
+            s = fused_nb(a1, load_row_nb(rows, r + 1, c), fused_nb(a0, load_row_nb(rows, r, c), load_nb(out, i)))
+            t = fused_nb(a3, load_row_nb(rows, r + 3, c), times_nb(a2, load_row_nb(rows, r + 2, c)))
+            u = fused_nb(a5, load_row_nb(rows, r + 5, c), times_nb(a4, load_row_nb(rows, r + 4, c)))
+            v = fused_nb(a7, load_row_nb(rows, r + 7, c), times_nb(a6, load_row_nb(rows, r + 6, c)))
+            store_nb(out, i, plus_nb(plus_nb(s, t), plus_nb(u, v)))
+    for j in range(m, n):
+        a0 = spread_nb(x[j])
+        for i in range(0, out.shape[0], LANES):
+            store_nb(out, i, fused_nb(a0, load_row_nb(rows, top + j, left + i), load_nb(out, i)))
 
 
 @inlined_kernel
 def combine_rows_nb(rows: F8, top: int, left: int, x: F8, n: int, out: F8) -> None:
-    """out_i = Σ_j x_j·rows[top + j, left + i] for j < n: rows as columns, eight at a time, no sum across lanes.
+    """out_i = Σ_j x_j·rows[top + j, left + i] for j < n: rows as columns, no sum across lanes.
 
     With a symmetric matrix this is P·x; with the transposed returns, R·x; with the returns, Rᵀ·x.
     """
     width = out.shape[0]
-    right = left + width
-    for i in range(width):
-        out[i] = 0.0
-    m = n - n % 8
-    for j in range(0, m, 8):
-        a0, a1, a2, a3 = x[j], x[j + 1], x[j + 2], x[j + 3]
-        a4, a5, a6, a7 = x[j + 4], x[j + 5], x[j + 6], x[j + 7]
-        r = top + j
-        r0, r1, r2, r3 = rows[r, left:right], rows[r + 1, left:right], rows[r + 2, left:right], rows[r + 3, left:right]
-        r4, r5, r6, r7 = (
-            rows[r + 4, left:right],
-            rows[r + 5, left:right],
-            rows[r + 6, left:right],
-            rows[r + 7, left:right],
-        )
-        for i in range(width):
-            low = (a0 * r0[i] + a1 * r1[i]) + (a2 * r2[i] + a3 * r3[i])
-            high = (a4 * r4[i] + a5 * r5[i]) + (a6 * r6[i] + a7 * r7[i])
-            out[i] = out[i] + (low + high)
-    for j in range(m, n):
-        a0 = x[j]
-        r0 = rows[top + j, left:right]
-        for i in range(width):
-            out[i] = out[i] + a0 * r0[i]
+    if width * n > IN_CACHE:
+        _combine_along_nb(rows, top, left, x, n, out)
+        return
+    pairs = width - width % (2 * LANES)
+    for i in range(0, pairs, 2 * LANES):
+        _combine_two_nb(rows, top, left, x, n, out, i)
+    if pairs < width:
+        _combine_one_nb(rows, top, left, x, n, out, pairs)
 
 
 @inlined_kernel
-def slide_products_nb(p: F8, new: F8, old: F8) -> None:
-    """P += new·newᵀ − old·oldᵀ, in place, (N, N): one bar's returns enter the window and another's leave it."""
-    n = new.shape[0]
-    for j in range(n):
-        a, b = new[j], old[j]
-        row = p[j]
-        for i in range(n):
-            row[i] = row[i] + (a * new[i] - b * old[i])
+def slide_products_nb(p: F8, new: F8, old: F8, n_rows: int) -> None:
+    """P += new·newᵀ − old·oldᵀ, in place, (C, C): one bar's returns enter the window and another's leave it.
+
+    From `n_rows` on the returns are 0 and nothing changes.
+    """
+    for j in range(0, n_rows, 4):
+        a0, b0 = spread_nb(new[j]), spread_nb(-old[j])
+        a1, b1 = spread_nb(new[j + 1]), spread_nb(-old[j + 1])
+        a2, b2 = spread_nb(new[j + 2]), spread_nb(-old[j + 2])
+        a3, b3 = spread_nb(new[j + 3]), spread_nb(-old[j + 3])
+        for i in range(0, new.shape[0], LANES):
+            x, y = load_nb(new, i), load_nb(old, i)
+            store_row_nb(p, j, i, fused_nb(b0, y, fused_nb(a0, x, load_row_nb(p, j, i))))
+            store_row_nb(p, j + 1, i, fused_nb(b1, y, fused_nb(a1, x, load_row_nb(p, j + 1, i))))
+            store_row_nb(p, j + 2, i, fused_nb(b2, y, fused_nb(a2, x, load_row_nb(p, j + 2, i))))
+            store_row_nb(p, j + 3, i, fused_nb(b3, y, fused_nb(a3, x, load_row_nb(p, j + 3, i))))
 
 
 @kernel
