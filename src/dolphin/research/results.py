@@ -38,6 +38,8 @@ EQUITY_SCHEMA = pa.schema(
     ]
 )
 _GATES = pa.array([g.name for g in Gate])
+_CSV_BLOCK = 512
+"""Trades turned into text at a time, so that a year of them needs no more memory than a week."""
 
 
 def stamps(ts_ns: NDArray[np.int64]) -> pa.Array:
@@ -100,11 +102,13 @@ def write_trades(folder: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     with (folder / "trades.csv").open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow(columns)
-        printable = [
-            [ns_to_iso(int(v)) for v in values] if name.endswith("_ts") else values.tolist()
-            for name, values in columns.items()
-        ]
-        out.writerows(zip(*printable, strict=True))
+        for first in range(0, len(columns["trade_id"]), _CSV_BLOCK):
+            block = {name: values[first : first + _CSV_BLOCK] for name, values in columns.items()}
+            printable = [
+                [ns_to_iso(int(v)) for v in values] if name.endswith("_ts") else values.tolist()
+                for name, values in block.items()
+            ]
+            out.writerows(zip(*printable, strict=True))
 
 
 def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], command: str) -> dict[str, Any]:

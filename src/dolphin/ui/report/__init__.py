@@ -13,10 +13,11 @@ def write_report(path: Path, data: ReportData) -> None:
     The page needs nothing beside itself: charts, style and scripts are inside. Raises OSError when the folder does
     not exist or cannot be written.
     """
-    from dolphin.market.atomic import write_text_atomic
-    from dolphin.ui.report.page import render
+    from dolphin.market.atomic import atomic_path
+    from dolphin.ui.report.page import parts
 
-    write_text_atomic(path, render(data))
+    with atomic_path(path) as temp, temp.open("wb") as file:
+        file.writelines(parts(data))
 
 
 __all__ = ["write_report"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -23,45 +24,67 @@ _NO_TRADES = "No trade closed in this run."
 _BOOT = 'document.documentElement.dataset.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
 
 
-def figures(data: ReportData) -> dict[str, Figure]:
-    """Every chart that this run can fill, by name."""
+def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
+    """Every chart that this run can fill, with its name, made when it is asked for."""
     summary = data.summary
-    drawn = {
-        "equity": equity_figure(data),
-        "velocity": velocity_figure(data),
-        "bridge": bridge_figure(summary.get("capital_start"), dict(summary.get("pnl") or {})),
-        "hold": hold_figure(data.trades),
-        "result": result_figure(data.trades),
-        "leverage": leverage_figure(data),
-        "breaker": breaker.breaker_figure(data),
+    makers: dict[str, Callable[[], Figure | None]] = {
+        "equity": lambda: equity_figure(data),
+        "velocity": lambda: velocity_figure(data),
+        "bridge": lambda: bridge_figure(summary.get("capital_start"), dict(summary.get("pnl") or {})),
+        "hold": lambda: hold_figure(data.trades),
+        "result": lambda: result_figure(data.trades),
+        "leverage": lambda: leverage_figure(data),
+        "breaker": lambda: breaker.breaker_figure(data),
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    for name, make in makers.items():
+        figure = make()
+        if figure is not None:
+            yield name, figure
 
 
-def render(data: ReportData) -> str:
-    """The whole page as text."""
-    charts = figures(data)
-    style, script, library = _own("style.css"), _own("page.js"), _chart_library()
+def parts(data: ReportData) -> Iterator[bytes]:
+    """The page piece by piece as UTF-8, so that writing it needs no more memory than its largest piece."""
+    # As text the chart library would take four bytes a character.
+    library = _chart_library()
+    for piece in _pieces(data, library):
+        yield piece if isinstance(piece, bytes) else piece.encode()
+
+
+def _pieces(data: ReportData, library: bytes) -> Iterator[str | bytes]:
+    charts = {name: _json(figure).encode() for name, figure in figures(data)}
+    script = _own("page.js")
+    policy = _policy(_BOOT.encode(), library, script.encode())
     title = (
         f"{str(data.summary.get('profile', '')).upper()} {data.summary.get('from', '')} {data.summary.get('to', '')}"
     )
-    head = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_policy(_BOOT, library, script)}'
+    yield (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{policy}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{esc(title.strip())} · tearsheet</title>'
-        f'<link rel="icon" href="data:,"><style>{style}</style><script>{_BOOT}</script></head>'
+        f'<link rel="icon" href="data:,"><style>{_own("style.css")}</style><script>{_BOOT}</script></head><body>'
     )
-    tail = (
-        f'<script type="application/json" id="charts">{_json(charts)}</script>'
-        f"<script>{library}</script><script>{script}</script></body></html>\n"
-    )
-    return f"{head}<body>{_body(data, charts)}{tail}"
+    yield from _body(data, charts)
+    yield '<script type="application/json" id="charts">{'
+    for k, name in enumerate(tuple(charts)):
+        yield f'{"," if k else ""}"{name}":'
+        yield charts.pop(name)
+    yield "}</script><script>"
+    yield library
+    yield f"</script><script>{script}</script></body></html>\n"
 
 
-def _body(data: ReportData, charts: dict[str, Figure]) -> str:
+def _body(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
+    yield f"{sections.header(data.summary)}{sections.banner(data.summary)}<main>"
+    yield from _sections(data, charts)
+    yield (
+        '</main><noscript><p class="empty">The charts need JavaScript; the figures and tables do not.</p></noscript>'
+    )
+
+
+def _sections(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
     summary = data.summary
-    main = (
-        sections.cards(summary),
+    yield sections.cards(summary)
+    yield from (
         _chart(
             "equity",
             "Equity and drawdown",
@@ -93,23 +116,19 @@ def _body(data: ReportData, charts: dict[str, Figure]) -> str:
             "At entry, after every multiplier and cap, by strength of the signal.",
             charts,
         ),
-        breaker.section(data),
-        sections.calendars(data),
-        sections.by_reason(summary),
-        sections.gates(data),
-        sections.by_asset(summary),
-        sections.trade_list(data),
-        sections.caveats(data),
-        sections.identity(summary),
     )
-    return (
-        f"{sections.header(summary)}{sections.banner(summary)}<main>{''.join(main)}</main>"
-        '<noscript><p class="empty">The charts need JavaScript; the figures and tables do not.</p></noscript>'
-    )
+    yield breaker.section(data)
+    yield sections.calendars(data)
+    yield sections.by_reason(summary)
+    yield sections.gates(data)
+    yield sections.by_asset(summary)
+    yield sections.trade_list(data)
+    yield sections.caveats(data)
+    yield sections.identity(summary)
 
 
 def _chart(
-    name: str, title: str, caption: str, charts: dict[str, Figure], *, empty: str = _NO_TRADES, wide: bool = True
+    name: str, title: str, caption: str, charts: Mapping[str, bytes], *, empty: str = _NO_TRADES, wide: bool = True
 ) -> str:
     return sections.chart(name, title, caption, drawn=name in charts, empty=empty, wide=wide)
 
@@ -131,9 +150,9 @@ def _velocity_words(data: ReportData) -> str:
     )
 
 
-def _policy(*scripts: str) -> str:
+def _policy(*scripts: bytes) -> str:
     """The page may run these scripts and draw; it may not fetch anything from anywhere."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s).digest()).decode()}'" for s in scripts)
     # WebGL point clouds compile small functions at run time, hence 'unsafe-eval'; charts style their nodes inline.
     rules = f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
     return f'<meta http-equiv="Content-Security-Policy" content="{rules}">'
@@ -141,14 +160,14 @@ def _policy(*scripts: str) -> str:
 
 def _json(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    # Plain ASCII: in memory a page of hover texts with one wide character among them takes twice the room.
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _own(name: str) -> str:
     return resources.files("dolphin.ui.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _chart_library() -> str:
+def _chart_library() -> bytes:
     # The file is read rather than asked of plotly's Python side, whose imports cost as much as the rest of this page.
-    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()

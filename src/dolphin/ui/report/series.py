@@ -60,12 +60,18 @@ def hovers(trades: TradeTable) -> list[str]:
     return [_hover(row) for row in trade_rows(trades)]
 
 
+_BLOCK = 256
+"""Trades turned into plain values at a time: a year of them all at once would be the largest thing in memory."""
+
+
 def trade_rows(trades: TradeTable) -> Iterator[dict[str, Any]]:
     """The trades one by one, with plain Python values."""
     names = trades.dtype.names or () if isinstance(trades, np.ndarray) else tuple(trades)
-    columns = {name: np.asarray(trades[name]).tolist() for name in names}
-    for k in range(len(columns["trade_id"])):
-        yield {name: column[k] for name, column in columns.items()}
+    columns = [np.asarray(trades[name]) for name in names]
+    for first in range(0, len(trades["trade_id"]), _BLOCK):
+        block = [column[first : first + _BLOCK].tolist() for column in columns]
+        for values in zip(*block, strict=True):
+            yield dict(zip(names, values, strict=True))
 
 
 def _hover(row: dict[str, Any]) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dolphin.core.clock import ns_to_iso
-from dolphin.research.metrics import TradeTable
+from dolphin.research.metrics import TRADE_COLUMNS, TradeTable
 from dolphin.ui.report.numbers import NONE, esc, is_number, number, percent, price, tone, usd, whole
 from dolphin.ui.report.series import bucket_name, trade_rows
 
-MAX_TRADE_ROWS = 1_000
+MAX_TRADE_ROWS = 500
 """How many trades the page lists; the files beside it hold all of them."""
 
 
@@ -93,8 +93,8 @@ def gates_table(gates: Mapping[str, int], meanings: Mapping[str, str]) -> str:
 
 def trades_table(trades: TradeTable) -> str:
     """The trades one by one, the latest MAX_TRADE_ROWS of them."""
-    rows = [_trade_row(row) for row in trade_rows(trades)][-MAX_TRADE_ROWS:]
-    return table(_TRADE_HEADER, rows, caption="Trades; money in USDT")
+    latest = {name: trades[name][-MAX_TRADE_ROWS:] for name in TRADE_COLUMNS}
+    return table(_TRADE_HEADER, map(_trade_row, trade_rows(latest)), caption="Trades; money in USDT")
 
 
 def text(value: object) -> Cell:
