@@ -122,8 +122,8 @@ def test_a_truncated_snapshot_is_refused(length: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2, expected 1"),
-        ({"version": 0, "novelty": True}, "version 0, expected 1"),
+        ({"version": 3}, "version 3, expected 2"),
+        ({"version": 0, "novelty": True}, "version 0, expected 2"),
         ({"novelty": True}, "not readable"),
         ({"direction": 5}, "not readable"),
         ({"day": "soon"}, "not readable"),

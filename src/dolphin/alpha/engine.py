@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dolphin.alpha.daily import Breaker, DayPlan, Forewarner, McReport
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
 from dolphin.alpha.replay import ACB_DAILY, ACB_SUBDAY, CLOSE, ENGINE, REPLAY
 from dolphin.alpha.selection import Ranking, new_ranking
@@ -19,8 +20,9 @@ from dolphin.core.codes import Direction, ExitReason, Posture
 from dolphin.core.errors import ConfigError
 from dolphin.core.native import Flat
 from dolphin.core.params import EngineParams, champion_hash
+from dolphin.risk.acb import AcbAnswer
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 _DIGEST = 16
 _BLOCK = 4096
 
@@ -38,6 +40,8 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     direction: int
     assets: tuple[str, ...]
     day: str | None
+    day_bars: int
+    day_w750: tuple[float | None, ...]
     sizes: tuple[int, ...]
 
 
@@ -57,7 +61,6 @@ class NDAlphaEngine:
         self.params = params
         self.assets = tuple(assets)
         self.direction = direction
-        self.day: date | None = None
         fallback = self.assets.index("BTCUSDT") if "BTCUSDT" in self.assets else -1
         self._packed: Record = pack_params(params, direction, fallback)
         self._state: EngineState = new_state(len(assets), float(capital))
@@ -67,6 +70,7 @@ class NDAlphaEngine:
         self._no_books: Record = records(ASSET_BOOK, len(assets)).reshape(1, -1)
         self._no_closes = np.empty((0, len(assets)))
         self._flat = self._flatten()
+        self._plan = DayPlan()
 
     @property
     def state(self) -> EngineState:
@@ -84,6 +88,11 @@ class NDAlphaEngine:
         return self._ranking
 
     @property
+    def day(self) -> date | None:
+        """The day begun last."""
+        return self._plan.day
+
+    @property
     def capital(self) -> float:
         """Realised capital, USDT."""
         return float(self._state.core.capital)
@@ -92,6 +101,31 @@ class NDAlphaEngine:
     def is_open(self) -> bool:
         """Whether a position is held."""
         return bool(self._state.core.open)
+
+    @property
+    def acb_answer(self) -> AcbAnswer | None:
+        """What the circuit breaker said of this day; None before its first ten scans, or without one."""
+        return self._plan.answer
+
+    @property
+    def mc_report(self) -> McReport | None:
+        """What the forewarner said last on this day; None without one."""
+        return self._plan.report
+
+    def set_acb(self, acb: Breaker | None) -> None:
+        """Let `acb` give each day's boost and beta once its first ten scans are stepped; None leaves them as set.
+
+        The engine hands it those scans' w750 velocities; earlier dates and factors are the caller's to hand in.
+        """
+        self._plan.set_breaker(acb)
+
+    def set_mc_forewarner(self, forewarner: Forewarner[McReport] | None, mc_base_cfg: Mapping[str, Any]) -> None:
+        """Let `forewarner` judge `mc_base_cfg`, its max_leverage times the boost in force, at every begin_day and when
+        the breaker has spoken: RED forbids the day's entries, ORANGE halves them. None switches it off.
+
+        Raises ConfigError when `mc_base_cfg` has no max_leverage.
+        """
+        self._plan.set_forewarner(forewarner, mc_base_cfg)
 
     def begin_day(
         self,
@@ -105,13 +139,13 @@ class NDAlphaEngine:
     ) -> NDArray[Any]:
         """Open a day: yesterday's halt and multipliers end, histories and position stay (SPEC §6, §23).
 
-        When `day` is not the day after the last one, or `contiguous` is false, an open position is closed first at its
-        last price, reason DATA_GAP; the trade is returned (0 or 1 TRADE records). Raises ConfigError for values out
-        of range.
+        With a forewarner its judgement stands in for `mc_scale` and `mc_red`. When `day` is not the day after the last
+        one, or `contiguous` is false, an open position is closed first at its last price, reason DATA_GAP; the trade
+        is returned (0 or 1 TRADE records). Raises ConfigError for values out of range.
         """
         if not 0.0 <= mc_scale <= 1.0:
             raise ConfigError(f"{day}: mc_scale {mc_scale}; expected 0 to 1")
-        core = self._state.core
+        gate = self._plan.assess(boost) or (mc_scale, mc_red)
         # Refused before anything is closed or set: a day that cannot begin leaves the engine as it was.
         if not self._update_acb(ACB_DAILY, boost, beta):
             raise ConfigError(
@@ -119,9 +153,8 @@ class NDAlphaEngine:
             )
         gap = self.day is not None and (not contiguous or day != self.day + timedelta(days=1))
         closed = self.close_open(ExitReason.DATA_GAP) if gap else records(TRADE, 0)
-        core.mc_scale = mc_scale
-        core.mc_red = int(mc_red)
-        self.day = day
+        self._plan.begin(day)
+        self._set_mc(gate)
         return closed
 
     def end_day(self) -> dict[str, Any]:
@@ -137,6 +170,10 @@ class NDAlphaEngine:
             "mc_red": bool(core.mc_red),
             "open": bool(core.open),
         }
+
+    def _set_mc(self, gate: tuple[float, bool]) -> None:
+        core = self._state.core
+        core.mc_scale, core.mc_red = gate[0], int(gate[1])
 
     def update_acb_boost(self, boost: float, beta: float) -> bool:
         """Take a sub-day circuit-breaker update, effective from the next step; false when the values are refused."""
@@ -185,32 +222,49 @@ class NDAlphaEngine:
             self._check_shape("markets", np.shape(markets), (rows,))
         if books is not None:
             self._check_shape("books", np.shape(books), (rows, n))
-        if closes.shape != (len(bars), len(self.assets)):
-            raise ConfigError(f"closes: shape {closes.shape}, expected ({len(bars)}, {len(self.assets)})")
-        return self._run(REPLAY, 0, bars, closes, markets, books)
+        events, trades = records(EVENT, rows), records(TRADE, max(rows, 1))
+        done = closed = 0
+        while done < rows:
+            if self._plan.is_due():
+                self._take_answer(self._plan.ask())
+            end = min(rows, done + self._plan.bars_until_due())
+            closed += self._enter(
+                REPLAY,
+                0,
+                bars[done:end],
+                closes[done:end],
+                None if markets is None else markets[done:end],
+                None if books is None else books[done:end],
+                events[done:end],
+                trades[closed:],
+            )
+            self._plan.count(bars.v750[done:end])
+            done = end
+        # A copy: a view of the few trades would keep room for one a bar alive as long as they are.
+        return events, trades[:closed].copy()
+
+    def _take_answer(self, answer: AcbAnswer) -> None:
+        """Put the day's boost and beta, and the forewarner's judgement at that boost, in force before the next bar."""
+        boost, beta = answer["boost"], answer["beta"]
+        if not self._update_acb(ACB_DAILY, boost, beta):
+            raise ConfigError(
+                f"{self.day}: circuit breaker said boost {boost}, beta {beta}; expected boost in [1, 3], beta in [0, 1]"
+            )
+        gate = self._plan.assess(boost)
+        if gate is not None:
+            self._set_mc(gate)
 
     def close_open(self, reason: ExitReason) -> Record:
         """Close what is open at its last valid price, on the last processed bar (SPEC §6); 0 or 1 TRADE records."""
-        return self._run(CLOSE, int(reason), records(BAR, 1), self._no_closes)[1]
+        trades = records(TRADE, 1)
+        return trades[
+            : self._enter(CLOSE, int(reason), records(BAR, 1), self._no_closes, None, None, records(EVENT, 1), trades)
+        ]
 
     def _update_acb(self, action: int, boost: float, beta: float) -> bool:
         bar = records(BAR, 1)
         bar[0].acb_boost, bar[0].acb_beta = boost, beta
         return self._enter(action, 0, bar, self._no_closes, None, None, records(EVENT, 1), records(TRADE, 1)) == 1
-
-    def _run(
-        self,
-        action: int,
-        reason: int,
-        bars: Record,
-        closes: F8,
-        markets: Record | None = None,
-        books: Record | None = None,
-    ) -> tuple[Record, Record]:
-        events, trades = records(EVENT, len(bars)), records(TRADE, max(len(bars), 1))
-        closed = self._enter(action, reason, bars, closes, markets, books, events, trades)
-        # A copy: a view of the few trades would keep room for one a bar alive as long as they are.
-        return events, trades[:closed].copy()
 
     def _enter(
         self,
@@ -250,6 +304,8 @@ class NDAlphaEngine:
             direction=int(self.direction),
             assets=self.assets,
             day=self.day.isoformat() if self.day else None,
+            day_bars=self._plan.bars,
+            day_w750=tuple(self._plan.w750),
             sizes=tuple(len(b) for b in blocks),
         )
         packed = msgspec.json.encode(head)
@@ -286,7 +342,7 @@ class NDAlphaEngine:
         if head.sizes != wanted or len(body) != end + sum(wanted):
             raise ConfigError(f"engine snapshot: {len(body) - end} bytes of state, expected {sum(wanted)}")
         engine._load(memoryview(body)[end:])
-        engine.day = day
+        engine._plan.restore(day, head.day_bars, head.day_w750)
         return engine
 
     def __reduce__(self) -> tuple[Callable[[bytes], NDAlphaEngine], tuple[bytes]]:

@@ -96,6 +96,7 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     archive = whole.select(spec.first, spec.last)
     breaker = None if spec.factors is None else DailyBreaker(spec.factors, archive.days)
     engine = NDAlphaEngine(params, archive.assets, direction, spec.capital)
+    engine.set_acb(None if breaker is None else breaker.acb)
     trades: list[NDArray[Any]] = []
     points: list[dict[str, NDArray[Any]]] = []
     day_equity: list[float] = []
@@ -104,8 +105,10 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     peak = spec.capital
     for scans in stream_scans(spec):
         trades.append(engine.begin_day(scans.day))
-        events, closed = engine.process_bars(bars_of(scans, breaker), scans.closes)
+        events, closed = engine.process_bars(bars_of(scans), scans.closes)
         trades.append(closed)
+        if breaker is not None:
+            breaker.take(scans.day, engine.acb_answer)
         if scans.day == archive.days[-1]:
             trades.append(_close_at_end(engine, events))
         day_equity.append(float(engine.end_day()["equity"]))
@@ -139,12 +142,9 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     )
 
 
-def bars_of(scans: ScanDay, breaker: DailyBreaker | None) -> Record:
-    """The day's BAR records; with a breaker the day's boost and beta ride on its first bar after ten scans."""
-    bars = day_bars(scans.ts_ns, replay_signals(scans))
-    if breaker is not None:
-        breaker.take(scans, bars)
-    return bars
+def bars_of(scans: ScanDay) -> Record:
+    """The day's BAR records."""
+    return day_bars(scans.ts_ns, replay_signals(scans))
 
 
 def _close_at_end(engine: NDAlphaEngine, events: Record) -> Record:

@@ -11,12 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dolphin.alpha.layout import Record
-from dolphin.core.codes import AcbUpdate
 from dolphin.core.errors import DataError
 from dolphin.market.factorfiles import factor_dates, read_factors, read_w750
-from dolphin.market.tables import ScanDay
-from dolphin.risk.acb import FACTORS, FIRST_ACB_BAR, AdaptiveCircuitBreaker
+from dolphin.risk.acb import FACTORS, AcbAnswer, AdaptiveCircuitBreaker
 
 _NAMED = 5
 """Dates that a remark names before it only counts."""
@@ -56,7 +53,7 @@ class BreakerRun:
 
 
 class DailyBreaker:
-    """Feeds the breaker one replayed day after the other.
+    """A breaker, `acb`, that knows a folder's factors, for an engine to ask; and a record of what it said.
 
     Factors come from the files in `folder`, the w750 velocity from the scans themselves; `lambda_vel_w750` of the files
     is used for dates before the run's first only, as history. All files are read here, so that a bad one is refused
@@ -70,7 +67,7 @@ class DailyBreaker:
         if not set(dates) & set(days):
             met = f"{dates[0]} to {dates[-1]}" if dates else "no YYYY-MM-DD folder"
             raise DataError(f"--factors {folder}: holds {met}; expected dates of the run, {days[0]} to {days[-1]}")
-        self._acb = AdaptiveCircuitBreaker()
+        self.acb = AdaptiveCircuitBreaker()
         self._days: list[AcbDay] = []
         self._preloaded = 0
         self._unscanned: list[date] = []
@@ -78,32 +75,24 @@ class DailyBreaker:
         digest = hashlib.sha256()
         for day in (d for d in dates if d < days[0]):
             velocities = read_w750(folder, day)
-            self._acb.add_w750(day, velocities)
+            self.acb.add_w750(day, velocities)
             self._preloaded += any(map(math.isfinite, velocities))
             digest.update(_line(day, velocities))
         for day in sorted(set(dates) & set(days)):
             factors = read_factors(folder, day)
-            self._acb.set_factors(day, factors)
+            self.acb.set_factors(day, factors)
             digest.update(_line(day, factors))
         self._identity = digest.hexdigest()
 
-    def take(self, scans: ScanDay, bars: Record) -> None:
-        """Put the day's boost and beta on day bar 10 of `bars`; before it the engine runs on begin_day's 1 and 0.
-
-        Causality: reads the first ten scans of the day and earlier days. A day of ten bars or fewer is left alone.
-        """
-        if scans.rows >= FIRST_ACB_BAR:
-            self._acb.add_w750(scans.day, scans.signal("v750_lambda_max_velocity")[:FIRST_ACB_BAR].tolist())
-        answer = self._acb.get_dynamic_boost_for_date(scans.day)
-        missing = tuple(answer["missing"])
-        if scans.rows <= FIRST_ACB_BAR:
-            self._unscanned.append(scans.day)
-            self._days.append(AcbDay(scans.day, 1.0, 0.0, None, missing))
+    def take(self, day: date, answer: AcbAnswer | None) -> None:
+        """Note what the engine was told on `day`; None: the day was too short to ask."""
+        if answer is None:
+            self._unscanned.append(day)
+            missing = tuple(self.acb.get_dynamic_boost_for_date(day)["missing"])
+            self._days.append(AcbDay(day, 1.0, 0.0, None, missing))
             return
-        bar = bars[FIRST_ACB_BAR]
-        bar.acb_update, bar.acb_boost, bar.acb_beta = int(AcbUpdate.DAILY), answer["boost"], answer["beta"]
         self._short_history += answer["w750_threshold"] is None
-        self._days.append(AcbDay(scans.day, answer["boost"], answer["beta"], answer["signals"], missing))
+        self._days.append(AcbDay(day, answer["boost"], answer["beta"], answer["signals"], tuple(answer["missing"])))
 
     def run(self) -> BreakerRun:
         """The days taken so far."""

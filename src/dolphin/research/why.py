@@ -51,10 +51,11 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explana
     if asset is not None and asset not in archive.assets:
         raise ConfigError(f"--asset {asset}: not among the archive's {len(archive.assets)} assets")
     engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
-    breaker = None if spec.factors is None else DailyBreaker(spec.factors, archive.days)
+    if spec.factors is not None:
+        engine.set_acb(DailyBreaker(spec.factors, archive.days).acb)
     for scans in stream_scans(spec):
         engine.begin_day(scans.day)
-        bars = bars_of(scans, breaker)
+        bars = bars_of(scans)
         if scans.day != day:
             engine.process_bars(bars, scans.closes)
             continue
