@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 
+from dolphin.risk.survival import SurvivalStack
 from dolphin.ui.cli import run
-from tests.risk.survival_cases import PERFECT, TOP
+from tests.risk.survival_cases import PERFECT, TOP, reading
 
 Capture = pytest.CaptureFixture[str]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "survival.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    """The kernel ready, so that no line announces its compiling."""
+    SurvivalStack().update(reading(), 0.0)
 
 
 def fenced(language: str) -> list[str]:
