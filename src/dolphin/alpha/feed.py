@@ -48,8 +48,8 @@ FEED = np.dtype(
     ]
 )
 
-TRACE = np.dtype([("posture", "i8"), ("rm", "f8"), *((name, "f8") for name in CATEGORY_NAMES)])
-"""Per bar: the posture acted in, Rm and the categories of the latest reading (NaN before the first)."""
+TRACE = np.dtype([(name, "f8") for name in CATEGORY_NAMES])
+"""Per bar: the categories of the latest reading, NaN before the first."""
 
 
 class Survival(NamedTuple):
@@ -77,6 +77,8 @@ class SensorFeed:
         unknown = records(READING, 1)[0]
         put_reading(unknown, Readings())
         stack, seen, verdict = new_stack(opening=True), records(READING, 1)[0], records(VERDICT, 1)[0]
+        for name in ("rm", *CATEGORY_NAMES):
+            verdict[name] = math.nan
         self._parts = Survival(feed, readings, unknown, seen, stack, verdict, records(TRACE, 0))
         self.flat = Flat(self._parts)
 
@@ -175,23 +177,16 @@ def posture_at_nb(survival: Survival, core: Record, ts_ns: int) -> int:
         if feed.started != 0 and ts_ns - feed.newest_ns > _STALE_NS:
             _take_nb(feed, stack, seen, verdict, core, survival.unknown, ts_ns / 1e9)
             feed.stale_bars += 1
+    posture = verdict.acting
     if feed.started == 0:
+        posture = BEFORE_FIRST
         feed.early_bars += 1
-    posture = verdict.acting if feed.started != 0 else BEFORE_FIRST
     if feed.row < survival.trace.shape[0]:
-        _trace_nb(survival.trace[feed.row], verdict, posture, feed.started)
-    feed.row += 1
+        row = survival.trace[feed.row]
+        row.cat1, row.cat2, row.cat3 = verdict.cat1, verdict.cat2, verdict.cat3
+        row.cat4, row.cat5 = verdict.cat4, verdict.cat5
+        feed.row += 1
     return posture
-
-
-@inlined_kernel
-def _trace_nb(row: Record, verdict: Record, posture: int, started: int) -> None:
-    row.posture = posture
-    if started == 0:
-        row.rm = row.cat1 = row.cat2 = row.cat3 = row.cat4 = row.cat5 = math.nan
-        return
-    row.rm, row.cat1, row.cat2, row.cat3 = verdict.rm, verdict.cat1, verdict.cat2, verdict.cat3
-    row.cat4, row.cat5 = verdict.cat4, verdict.cat5
 
 
 NO_FEED = SensorFeed.off()

@@ -172,6 +172,8 @@ EVENT = np.dtype(
         ("capital", "f8"),
         ("equity", "f8"),
         ("in_position", "i8"),
+        ("posture", "i8"),  # the one acted in
+        ("rm", "f8"),  # risk multiplier of the latest reading; NaN without sensors, or before the first
     ]
 )
 

@@ -58,8 +58,10 @@ def replay_nb(
             bars[t].posture = posture_at_nb(survival, state.core, bars[t].ts_ns)
         if step_nb(params, state, bars[t], prices[t], markets[b], books[b], ranking, draws, events[t], trades[closed]):
             closed += 1
-        if fed and _is_blocked_nb(params, bars[t], events[t]):
-            survival.feed.blocked += 1
+        if fed:
+            events[t].rm = survival.verdict.rm
+            if _is_blocked_nb(params, bars[t], events[t]):
+                survival.feed.blocked += 1
     return closed
 
 

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from dolphin.research.reportdata import ReportData
-from dolphin.ui.report import breaker, sections
+from dolphin.ui.report import breaker, sections, survival
 from dolphin.ui.report.numbers import esc, is_number, level, whole
 from dolphin.ui.report.series import Figure
 from dolphin.ui.report.sumcharts import bridge_figure, hold_figure, result_figure
@@ -34,6 +34,7 @@ def figures(data: ReportData) -> dict[str, Figure]:
         "result": result_figure(data.trades),
         "leverage": leverage_figure(data),
         "breaker": breaker.breaker_figure(data),
+        "survival": survival.survival_figure(data),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -94,6 +95,7 @@ def _body(data: ReportData, charts: dict[str, Figure]) -> str:
             charts,
         ),
         breaker.section(data),
+        survival.section(data),
         sections.calendars(data),
         sections.by_reason(summary),
         sections.gates(data),
