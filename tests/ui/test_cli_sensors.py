@@ -1,4 +1,4 @@
-"""`--sensors`, as a person meets it: a run with its posture time line, and one line for whatever is wrong with a file."""
+"""`--sensors`, as a person meets it: a run with its posture time line, and one line for whatever is wrong."""
 
 from __future__ import annotations
 
