@@ -24,7 +24,8 @@ def warm() -> None:
 
 
 def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [body for kind, body in blocks if kind == language]
 
 
 def put(folder: Path, value: Any) -> str:

@@ -33,7 +33,7 @@ _OWN_NOTE = (
     "everything else counts as healthy. This shows what these two alone would have done."
 )
 
-_POINTS = 6_000
+_POINTS = 12_000
 """How many points of Rm and the categories a page carries."""
 
 

@@ -94,14 +94,13 @@ def sensor_value(name: str, value: Any) -> float:
 def get_reading(row: Record) -> Readings:
     """The readings that one READING record holds; NaN and UNKNOWN become None."""
     values: dict[str, Any] = {}
-    for name in SENSORS:
-        value = row[name]
+    for name, value in zip(SENSORS, row.item()[-len(SENSORS) :], strict=True):
         if name == "mc_status":
             values[name] = MC_STATUSES[value] if value in (OK, ORANGE, RED) else None
         elif name in _CODED:
             values[name] = bool(value) if value in (0, 1) else None
         else:
-            values[name] = None if math.isnan(value) else float(value)
+            values[name] = None if math.isnan(value) else value
     return Readings(**values)
 
 

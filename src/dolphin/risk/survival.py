@@ -110,7 +110,7 @@ class SurvivalStack:
     @property
     def rm(self) -> float:
         """The risk multiplier in [0, 1]; 0 before the first reading."""
-        return _known(self._stack.rm) or 0.0
+        return _known(float(self._stack.rm)) or 0.0
 
     def update(self, readings: Readings, now_s: float) -> Verdict:
         """Take one reading at `now_s` (seconds, any fixed origin).
@@ -124,26 +124,25 @@ class SurvivalStack:
         put_reading(self._reading, readings)
         self._reading.now_s = now_s
         SURVIVAL(self._flat)
-        v, seen = self._verdict, get_reading(self._seen)
-        cats = Categories(**{name: float(v[name]) for name in CATEGORY_NAMES})
-        target, rm, dt_min, degraded = float(v.target), float(v.rm), float(v.dt_min), int(v.degraded)
-        level, blocked = Posture(int(v.level)), bool(v.blocked)
+        seen, v = get_reading(self._seen), dict(zip(VERDICT.names or (), self._verdict.item(), strict=True))
+        cats = Categories(**{name: v[name] for name in CATEGORY_NAMES})
+        target, rm, level, blocked = v["target"], v["rm"], Posture(v["level"]), bool(v["blocked"])
         after = _state_of(self._stack).hysteresis
         return Verdict(
             now_s=now_s,
-            dt_min=dt_min,
+            dt_min=v["dt_min"],
             categories=cats,
             target=target,
-            halved=degraded >= 2,
+            halved=v["degraded"] >= 2,
             rm=rm,
             level=level,
             posture=after.posture,
-            acting=Posture(int(v.acting)),
+            acting=Posture(v["acting"]),
             entries_blocked=blocked,
             reasons=(
                 *say.category_lines(seen, cats, say.warm_up_line(seen.book_service_age_s, was.cat3) if blocked else ""),
-                say.target_line(target, degraded),
-                say.rm_line(was.rm, target, rm, dt_min, float(v.behind_s)),
+                say.target_line(target, v["degraded"]),
+                say.rm_line(was.rm, target, rm, v["dt_min"], v["behind_s"]),
                 say.posture_line(None if was.rm is None else was.hysteresis, level, after, killed=cats.cat1 == 0.0),
                 say.action_line(after.posture, entries_blocked=blocked),
             ),
@@ -189,22 +188,14 @@ class SurvivalStack:
 
 def _known(value: float) -> float | None:
     """A record's NaN as None."""
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) else value
 
 
 def _state_of(stack: Record) -> _State:
     """A STACK record as what a snapshot holds."""
-    return _State(
-        rm=_known(stack.rm),
-        hysteresis=Hysteresis(
-            posture=Posture(int(stack.posture)),
-            worse=int(stack.worse),
-            better=int(stack.better),
-            worst_better=Posture(int(stack.worst_better)),
-        ),
-        last_s=_known(stack.last_s),
-        cat3=_known(stack.cat3),
-    )
+    rm, posture, worse, better, worst_better, last_s, cat3 = stack.item()
+    held = Hysteresis(posture=Posture(posture), worse=worse, better=better, worst_better=Posture(worst_better))
+    return _State(rm=_known(rm), hysteresis=held, last_s=_known(last_s), cat3=_known(cat3))
 
 
 def _record_of(state: _State) -> Record:
