@@ -1,8 +1,9 @@
-"""The engine over the same prices: `python -m bench.dolphin_replay FILE REPEATS days|whole|books`.
+"""The engine over the same prices: `python -m bench.dolphin_replay FILE REPEATS days|whole|books|sensors`.
 
 Every rule of the champion, one EVENT record a bar and one TRADE record a trade, through `NDAlphaEngine.process_bars`:
 `days` one call per day with `begin_day`, as a backtest does; `whole` one call; `books` one call with made order books,
-so that the book's rules run too. `--make FILE DAYS` writes the prices file.
+so that the book's rules run too; `sensors` the days once more with a reading at every bar. `--make FILE DAYS` writes
+the prices file.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import numpy as np  # noqa: E402
 
 from bench import peer  # noqa: E402
 from dolphin.alpha.engine import NDAlphaEngine, day_bars  # noqa: E402
+from dolphin.alpha.feed import HEALTHY, SensorFeed  # noqa: E402
 from dolphin.alpha.layout import ASSET_BOOK, MARKET_BOOK, records  # noqa: E402
 from dolphin.core.codes import Direction  # noqa: E402
 from dolphin.core.params import build_params  # noqa: E402
+from dolphin.risk.sensors import READING, SENSORS, put_reading  # noqa: E402
 
 READY = time.perf_counter()
 
@@ -72,22 +75,40 @@ def made_books(rows: int, n: int) -> tuple[Any, Any]:
     return markets, books
 
 
+def made_readings(ts: Any) -> Any:
+    """A reading per bar whose sensors move but never lower the posture, so that the trades stay the same."""
+    rng = np.random.default_rng(1)
+    rows = records(READING, len(ts))
+    put_reading(rows[0], HEALTHY)
+    for name in SENSORS:
+        rows[name][:] = rows[name][0]
+    rows.ts_ns[:], rows.now_s[:] = ts, ts / 1e9
+    rows.drawdown[:], rows.depth_quality[:] = rng.uniform(0.0, 0.01, len(ts)), rng.uniform(1.0, 1.5, len(ts))
+    return rows
+
+
 def runner(path: str, how: str) -> Callable[[], int]:
     """One whole replay from a fresh engine; gives its number of trades."""
     with np.load(path) as file:
         ts, closes, assets = file["ts_ns"], file["closes"], tuple(str(a) for a in file["assets"])
         signals = {name: file[name] for name in ("vel_div", "v50", "v750")}
-    cuts = range(0, len(ts), PER_DAY) if how == "days" else (0,)
-    length = PER_DAY if how == "days" else len(ts)
+    by_day = how in ("days", "sensors")
+    cuts = range(0, len(ts), PER_DAY) if by_day else (0,)
+    length = PER_DAY if by_day else len(ts)
     parts = [slice(k, k + length) for k in cuts]
     bars = [day_bars(ts[p], {name: column[p] for name, column in signals.items()}) for p in parts]
     markets, books = made_books(len(ts), len(assets)) if how == "books" else (None, None)
+    readings = made_readings(ts) if how == "sensors" else None
 
     def run() -> int:
         engine = NDAlphaEngine(build_params({}, "modelled"), assets, Direction.SHORT, CAPITAL)
+        feed = None if readings is None else SensorFeed(readings)
+        engine.set_survival(feed)
         trades = 0
         for k, part in enumerate(parts):
             trades += len(engine.begin_day(date(2024, 1, 1) + timedelta(days=k)))
+            if feed is not None:
+                feed.open_trace(len(bars[k]))
             trades += len(engine.process_bars(bars[k], closes[part], markets, books)[1])
         return trades
 

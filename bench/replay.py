@@ -43,6 +43,7 @@ def contenders(quick: bool) -> tuple[list[Contender], list[str]]:
         Contender("dolphin, day by day", "bench.dolphin_replay", EVERY, ("days",), repeats=few),
         Contender("dolphin, one call", "bench.dolphin_replay", EVERY, ("whole",), repeats=few),
         Contender("dolphin, with order books", "bench.dolphin_replay", EVERY, ("books",), repeats=few),
+        Contender("dolphin, with sensors", "bench.dolphin_replay", EVERY, ("sensors",), repeats=few),
         Contender("bare Numba loop", "bench.bare_loop", SIMPLE, repeats=few),
     ]
     missing = []

@@ -9,8 +9,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from dolphin.alpha.feed import SensorFeed
+from dolphin.core.codes import Posture
 from dolphin.core.native import Flat
+from dolphin.risk.survival import SurvivalStack
 from dolphin.scan.scanner import Scanner
+from tests.risk.survival_cases import reading
+from tests.support.runs import scan_days
+from tests.support.sensors import as_records, compiled, recording
 
 HOW = [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
 
@@ -38,3 +44,24 @@ def test_a_copied_scanner_goes_its_own_way(how: Callable[[Scanner], Scanner]) ->
     whole = Scanner(4, 60.0).scan(ts, closes)
     assert plain.vel_div.tobytes() == whole.vel_div[800:].tobytes(), "the copy's bars left a trace"
     assert ahead.vel_div.tobytes() != plain.vel_div.tobytes()
+
+
+@pytest.mark.parametrize("how", HOW, ids=["deepcopy", "pickle"])
+def test_a_copied_stack_goes_its_own_way(how: Callable[[SurvivalStack], SurvivalStack]) -> None:
+    stack = SurvivalStack.opening()
+    stack.update(reading(), 0.0)
+    twin = how(stack)
+    twin.update(reading(grid_nodes=0), 60.0)
+    assert (stack.posture, twin.posture) == (Posture.APEX, Posture.HIBERNATE)
+    assert how(stack).snapshot() == stack.snapshot()
+
+
+@pytest.mark.parametrize("how", HOW, ids=["deepcopy", "pickle"])
+def test_a_copied_feed_goes_its_own_way(how: Callable[[SensorFeed], SensorFeed]) -> None:
+    days = scan_days(1, 200)
+    taken = recording(int(days[0].ts_ns[0]), 200, 6)
+    feed = SensorFeed(as_records(taken))
+    twin = how(feed)
+    first, _, _ = compiled(days, feed)
+    second, _, _ = compiled(days, twin)
+    assert first.tobytes() == second.tobytes(), "the first run had moved the copy on"

@@ -24,7 +24,7 @@ from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestResult, BacktestSpec, run_backtest
 from dolphin.research.results import report_data, summarise, trade_columns
 from dolphin.research.why import explain
-from dolphin.ui.report.page import figures, parts
+from tests.support.report_data import drawn_charts, render
 from tests.support.runs import FIRST, backtest, scan_days, with_last_signal, write_days
 from tests.support.shared import recorded
 
@@ -281,10 +281,10 @@ def test_the_chart_steps_through_the_days_and_the_table_adds_up(data: Path, tmp_
     columns = trade_columns(result.trades, result.assets)
     summary = summarise(result, columns, "dolphin backtest")
     report = report_data(result, summary, columns)
-    boost, beta = dict(figures(report))["breaker"]["data"]
+    boost, beta = drawn_charts(report)["breaker"]["data"]
     assert (boost["name"], beta["name"]) == ("boost", "beta")
     assert boost["line"]["shape"] == beta["line"]["shape"] == "hv"
-    page = b"".join(parts(report)).decode()
+    page = render(report)
     table = page.split("<h2>Days by boost</h2>")[1].split("</table>")[0]
     rows = [row.split('data-key="')[1:] for row in table.split("<tr>")[2:]]
     keys = [[float(cell.split('"')[0]) for cell in row] for row in rows]

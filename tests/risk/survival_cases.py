@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
 
-from dolphin.risk.sensors import Readings
+from dolphin.core.records import Record, records
+from dolphin.risk.sensors import (
+    READING,
+    Readings,
+    cat1_nb,
+    cat2_nb,
+    cat3_nb,
+    cat4_nb,
+    cat5_nb,
+    get_reading,
+    put_reading,
+    target_nb,
+    usable_nb,
+)
 
 PERFECT: dict[str, Any] = {
     "grid_nodes": 3,
@@ -31,6 +45,38 @@ ODD = [None, math.nan, math.inf, -math.inf, -1.0, -0.1, -1e-9]
 def reading(**changes: Any) -> Readings:
     """A perfect reading with changes."""
     return Readings(**{**PERFECT, **changes})
+
+
+def usable(readings: Readings) -> Record:
+    """The READING record that the rules see of `readings`."""
+    given, seen = (records(READING, 1)[0] for _ in range(2))
+    put_reading(given, readings)
+    usable_nb(given, seen)
+    return seen
+
+
+def seen(readings: Readings) -> Readings:
+    """`readings` without what cannot be used."""
+    return get_reading(usable(readings))
+
+
+def rule(kernel: Callable[[Record], float]) -> Callable[[Readings], float]:
+    """A category's kernel as a function of readings."""
+    return lambda readings: kernel(usable(readings))
+
+
+cat1, cat2, cat3, cat4, cat5 = map(rule, (cat1_nb, cat2_nb, cat3_nb, cat4_nb, cat5_nb))
+
+
+def categories(readings: Readings) -> list[float]:
+    """All five, of the readings alone (the book service's warm-up belongs to the stack, which remembers)."""
+    record = usable(readings)
+    return [kernel(record) for kernel in (cat1_nb, cat2_nb, cat3_nb, cat4_nb, cat5_nb)]
+
+
+def target_of(readings: Readings) -> float:
+    """The target of the readings alone."""
+    return target_nb(*categories(readings))
 
 
 def _numbers(*corners: float, high: float) -> st.SearchStrategy[float | None]:

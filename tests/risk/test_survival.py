@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from dolphin.core.codes import Posture
 from dolphin.core.errors import ConfigError, DataError
-from dolphin.risk.posture import ALLOWED, UNREADABLE, Hysteresis, posture_of
+from dolphin.risk.posture import ALLOWED, UNREADABLE, follow_nb, hold_nb, posture_nb
 from dolphin.risk.sensors import Readings
+from dolphin.risk.stack import new_stack
 from dolphin.risk.survival import SurvivalStack, Verdict
 from tests.risk import survival_ref as ref
 from tests.risk.survival_cases import FIELDS, TOP, gaps, histories, one, reading
+
+pytestmark = pytest.mark.jit_off
 
 near = pytest.approx
 APEX, STALKER, TURTLE, HIBERNATE = Posture
@@ -49,7 +52,7 @@ def opened(**changes: Any) -> SurvivalStack:
     ],
 )
 def test_thresholds(rm: float, expected: Posture) -> None:
-    assert posture_of(rm) == expected
+    assert posture_nb(rm) == expected
 
 
 def test_the_table_of_allowed_actions() -> None:
@@ -66,10 +69,11 @@ def test_an_unreadable_posture_closes_what_can_reach_money() -> None:
 
 
 def path(start: Posture, levels: Iterable[Posture]) -> list[Posture]:
-    state, seen = Hysteresis(posture=start), []
+    stack, seen = new_stack(opening=False), []
+    hold_nb(stack, int(start))
     for level in levels:
-        state = state.after(level)
-        seen.append(state.posture)
+        follow_nb(stack, int(level))
+        seen.append(Posture(int(stack.posture)))
     return seen
 
 

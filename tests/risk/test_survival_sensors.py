@@ -10,23 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dolphin.risk.sensors import (
-    Categories,
-    Readings,
+from dolphin.risk.sensors import Readings, degraded_nb, last_spike_s, recovered_nb, target_nb, worst_cased
+from tests.risk import survival_ref as ref
+from tests.risk.survival_cases import (
+    FIELDS,
+    PERFECT,
+    TOP,
+    anything,
     cat1,
     cat2,
     cat3,
     cat4,
     cat5,
     categories,
-    degraded,
-    last_spike_s,
-    recovered,
+    one,
+    reading,
+    seen,
     target_of,
-    worst_cased,
 )
-from tests.risk import survival_ref as ref
-from tests.risk.survival_cases import FIELDS, PERFECT, TOP, anything, one, reading
+
+pytestmark = pytest.mark.jit_off
 
 near = pytest.approx
 
@@ -105,9 +108,8 @@ def test_cat5(drawdown: float, expected: float) -> None:
     ],
 )
 def test_target(cats: tuple[float, ...], expected: float) -> None:
-    made = Categories(**dict(zip(("cat1", "cat2", "cat3", "cat4", "cat5"), cats, strict=True)))
-    assert target_of(made) == near(expected, rel=1e-12)
-    assert target_of(made) == ref.target(list(cats))
+    assert target_nb(*cats) == near(expected, rel=1e-12)
+    assert target_nb(*cats) == ref.target(list(cats))
 
 
 @pytest.mark.parametrize(
@@ -124,12 +126,12 @@ def test_target(cats: tuple[float, ...], expected: float) -> None:
     ],
 )
 def test_recovery(last: float, target: float, dt: float, expected: float) -> None:
-    assert recovered(last, target, dt) == near(expected, rel=1e-12)
+    assert recovered_nb(last, target, dt) == near(expected, rel=1e-12)
 
 
 def test_a_perfect_reading_gives_the_largest_target() -> None:
-    assert target_of(categories(reading())) == near(TOP, rel=1e-15)
-    assert worst_cased(reading()) == ()
+    assert target_of(reading()) == near(TOP, rel=1e-15)
+    assert worst_cased(seen(reading())) == ()
 
 
 def test_a_champion_s_normal_book_is_no_reason_to_hide() -> None:
@@ -167,18 +169,17 @@ def test_dvol_columns_of_two_lengths_are_refused() -> None:
 
 
 def target(fields: dict[str, Any]) -> float:
-    return target_of(categories(Readings(**fields)))
+    return target_of(Readings(**fields))
 
 
 @given(anything)
 def test_categories_and_target_stay_within_0_and_1_and_agree_with_the_twin(fields: dict[str, Any]) -> None:
-    cats = categories(Readings(**fields))
-    values = list(msgspec.structs.asdict(cats).values())
+    values = categories(Readings(**fields))
     assert all(0.0 <= value <= 1.0 for value in values)
     twin = ref.five({**fields, "book_service_age_s": 1e6}, None)
     assert values == near(twin, rel=1e-14, abs=1e-300)
-    assert target_of(cats) == near(ref.target(twin), rel=1e-13, abs=1e-300)
-    assert degraded(cats) == sum(value < 0.8 for value in values[1:4])
+    assert target_nb(*values) == near(ref.target(twin), rel=1e-13, abs=1e-300)
+    assert degraded_nb(*values[1:4]) == sum(value < 0.8 for value in values[1:4])
 
 
 ORDERED: dict[str, st.SearchStrategy[Any]] = {
@@ -220,22 +221,22 @@ def test_an_unusable_sensor_is_named_and_alone(name: str, odd: Any) -> None:
     if odd is not None and name in ("mc_status", "book_stale", "dvol_spike"):
         odd = None
     spiked = {"dvol_spike": True, "dvol_spike_age_min": 5.0} if name == "dvol_spike_age_min" else {}
-    got = worst_cased(reading(**{**spiked, name: odd}))
+    got = worst_cased(seen(reading(**{**spiked, name: odd})))
     assert got == (("dvol_spike", "dvol_spike_age_min") if name == "dvol_spike" else (name,))
 
 
 def test_impossible_values_are_unusable_and_clocks_may_differ_a_little() -> None:
-    assert worst_cased(reading(fill_probability=1.0 + 1e-9)) == ("fill_probability",)
+    assert worst_cased(seen(reading(fill_probability=1.0 + 1e-9))) == ("fill_probability",)
     assert cat3(reading(fill_probability=1.0 + 1e-9)) == 0.3
-    assert worst_cased(reading(heartbeat_age_s=-0.25, stale_hours=-0.25 / 3600.0, book_service_age_s=-0.25)) == ()
-    assert worst_cased(reading(heartbeat_age_s=-0.26)) == ("heartbeat_age_s",)
-    assert worst_cased(reading(stale_hours=-0.26 / 3600.0)) == ("stale_hours",)
-    assert worst_cased(reading(book_service_age_s=-0.26)) == ("book_service_age_s",)
+    assert worst_cased(seen(reading(heartbeat_age_s=-0.25, stale_hours=-0.25 / 3600.0, book_service_age_s=-0.25))) == ()
+    assert worst_cased(seen(reading(heartbeat_age_s=-0.26))) == ("heartbeat_age_s",)
+    assert worst_cased(seen(reading(stale_hours=-0.26 / 3600.0))) == ("stale_hours",)
+    assert worst_cased(seen(reading(book_service_age_s=-0.26))) == ("book_service_age_s",)
 
 
 def test_nothing_known_is_nothing_allowed() -> None:
-    assert worst_cased(Readings()) == Readings.__struct_fields__
-    assert target_of(categories(Readings())) == 0.0
+    assert worst_cased(seen(Readings())) == Readings.__struct_fields__
+    assert target_of(Readings()) == 0.0
 
 
 def test_the_reading_is_frozen_and_refuses_names_it_does_not_know() -> None:
@@ -250,7 +251,7 @@ unit = st.floats(0.0, 1.0)
 
 @given(unit, unit, st.one_of(st.floats(0.0, 1e9), st.just(math.inf)))
 def test_recovery_is_bounded(last: float, goal: float, dt: float) -> None:
-    rm = recovered(last, goal, dt)
+    rm = recovered_nb(last, goal, dt)
     assert 0.0 <= rm <= 1.0
     if goal <= last:
         assert rm == goal

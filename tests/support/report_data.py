@@ -14,6 +14,7 @@ from dolphin.core.codes import ExitReason, Gate
 from dolphin.core.params import champion_hash
 from dolphin.research.metrics import PNL_PARTS, TRADE_COLUMNS, drawdown, performance
 from dolphin.research.reportdata import MAX_POINTS, BarSeries, DailySeries, ReportData, Thresholds, decimate
+from dolphin.ui.report.page import figures, parts
 
 CAPITAL = 25_000.0
 WARM = 99
@@ -185,3 +186,13 @@ def _gates(vel_div: NDArray[np.float64], inside: NDArray[np.bool_], trades: int)
     counts = {Gate.ENTERED: trades, Gate.IN_POSITION: int(inside.sum()), Gate.JUST_EXITED: trades, Gate.WARM_UP: WARM}
     counts |= {Gate.VEL_DIV: quiet, Gate.SELECTION: refused // 5, Gate.DIRECTION_CONFIRMATION: refused - refused // 5}
     return {gate.name: count for gate, count in counts.items()}
+
+
+def render(data: ReportData) -> str:
+    """The page as text."""
+    return b"".join(parts(data)).decode()
+
+
+def drawn_charts(data: ReportData) -> dict[str, Any]:
+    """Every chart of the page, by name."""
+    return dict(figures(data))

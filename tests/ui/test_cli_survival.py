@@ -9,15 +9,23 @@ from typing import Any
 
 import pytest
 
+from dolphin.risk.survival import SurvivalStack
 from dolphin.ui.cli import run
-from tests.risk.survival_cases import PERFECT, TOP
+from tests.risk.survival_cases import PERFECT, TOP, reading
 
 Capture = pytest.CaptureFixture[str]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "survival.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    """The kernel ready, so that no line announces its compiling."""
+    SurvivalStack().update(reading(), 0.0)
+
+
 def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [body for kind, body in blocks if kind == language]
 
 
 def put(folder: Path, value: Any) -> str:

@@ -22,16 +22,11 @@ import pytest
 from dolphin.core.codes import Gate
 from dolphin.research.reportdata import ReportData, Thresholds
 from dolphin.ui.report import write_report
-from dolphin.ui.report.page import figures, parts
 from dolphin.ui.report.texts import CAVEATS, GATE_MEANINGS
-from tests.support.report_data import make_report_data
+from tests.support.report_data import drawn_charts, make_report_data, render
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-def render(run: ReportData) -> str:
-    return b"".join(parts(run)).decode()
 
 
 class Page(HTMLParser):
@@ -251,7 +246,7 @@ class TestThinRuns:
     def test_nan_inside_the_signal(self, run: ReportData) -> None:
         vel_div = run.bars.vel_div.copy()
         vel_div[5_000:5_500] = np.nan
-        charts = dict(figures(dataclasses.replace(run, bars=dataclasses.replace(run.bars, vel_div=vel_div))))
+        charts = drawn_charts(dataclasses.replace(run, bars=dataclasses.replace(run.bars, vel_div=vel_div)))
         drawn = sum(len(_column(trace["y"])) for trace in charts["velocity"]["data"][:2])
         assert drawn == np.isfinite(vel_div).sum()
 
@@ -263,35 +258,33 @@ class TestThinRuns:
 
 class TestFigures:
     def test_entries_sit_on_the_signal(self, run: ReportData) -> None:
-        traces = [
-            t for t in dict(figures(run))["velocity"]["data"] if "entry" in t["name"] and t["type"] == "scattergl"
-        ]
+        traces = [t for t in drawn_charts(run)["velocity"]["data"] if "entry" in t["name"] and t["type"] == "scattergl"]
         levels = np.concatenate([_column(trace["y"]) for trace in traces])
         assert len(levels) == run.summary["trades"]
         assert (levels < -0.02).all()
 
     def test_equity_comes_through_exactly(self, run: ReportData) -> None:
-        equity, fall = dict(figures(run))["equity"]["data"][:2]
+        equity, fall = drawn_charts(run)["equity"]["data"][:2]
         np.testing.assert_array_equal(_column(equity["y"]), run.bars.equity)
         np.testing.assert_array_equal(_column(fall["y"]), -run.bars.drawdown)
         np.testing.assert_array_equal(_column(equity["x"]) * 1e6, run.bars.ts_ns)
 
     def test_every_trade_is_in_both_histograms(self, run: ReportData) -> None:
-        charts = dict(figures(run))
+        charts = drawn_charts(run)
         for name in ("hold", "result"):
             assert sum(sum(trace["y"]) for trace in charts[name]["data"]) == run.summary["trades"]
 
     def test_no_bar_mixes_wins_and_losses(self, run: ReportData) -> None:
-        (bars,) = dict(figures(run))["result"]["data"]
+        (bars,) = drawn_charts(run)["result"]["data"]
         won = sum(n for x, n in zip(bars["x"], bars["y"], strict=True) if x > 0)
         assert won == (run.trades["net_pnl"] >= 0).sum()
 
     def test_leverage_piles_hold_every_trade(self, run: ReportData) -> None:
-        traces = dict(figures(run))["leverage"]["data"]
+        traces = drawn_charts(run)["leverage"]["data"]
         assert sum(sum(t["x"]) for t in traces if t["type"] == "bar") == run.summary["trades"]
 
     def test_the_bridge_lands_on_the_end(self, run: ReportData) -> None:
-        chart = dict(figures(run))["bridge"]
+        chart = drawn_charts(run)["bridge"]
         tops = [trace["base"][0] + trace["y"][0] for trace in chart["data"]]
         pnl, start = run.summary["pnl"], run.summary["capital_start"]
         assert tops[0] == pytest.approx(start)
@@ -302,13 +295,13 @@ class TestFigures:
 
     def test_a_long_run_points_up(self, run: ReportData) -> None:
         green = dataclasses.replace(run, thresholds=Thresholds(0.01, 0.04))
-        symbols = {t["marker"].get("symbol") for t in dict(figures(green))["velocity"]["data"]}
+        symbols = {t["marker"].get("symbol") for t in drawn_charts(green)["velocity"]["data"]}
         assert "triangle-up" in symbols
         assert "above 0.01" in Page(render(green)).text
 
     def test_charts_over_time_share_one_span(self, run: ReportData) -> None:
         spans = {
-            tuple(dict(figures(run))[name]["layout"]["xaxis"]["range"]) for name in ("equity", "velocity", "leverage")
+            tuple(drawn_charts(run)[name]["layout"]["xaxis"]["range"]) for name in ("equity", "velocity", "leverage")
         }
         assert len(spans) == 1
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.alpha.daily import Breaker, DayPlan, Forewarner, McReport
+from dolphin.alpha.feed import NO_FEED, SensorFeed
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
 from dolphin.alpha.replay import ACB_DAILY, ACB_SUBDAY, CLOSE, ENGINE, REPLAY
 from dolphin.alpha.selection import Ranking, new_ranking
@@ -69,6 +70,7 @@ class NDAlphaEngine:
         self._no_market: Record = records(MARKET_BOOK, 1)
         self._no_books: Record = records(ASSET_BOOK, len(assets)).reshape(1, -1)
         self._no_closes = np.empty((0, len(assets)))
+        self._feed = NO_FEED
         self._flat = self._flatten()
         self._plan = DayPlan()
 
@@ -179,6 +181,13 @@ class NDAlphaEngine:
         """Take a sub-day circuit-breaker update, effective from the next step; false when the values are refused."""
         return self._update_acb(ACB_SUBDAY, boost, beta)
 
+    def set_survival(self, feed: SensorFeed | None) -> None:
+        """Let `feed` set the posture of every bar from now on, over whatever the bars say; None ends that.
+
+        The feed is not part of the snapshot: a live engine is told its posture by a service that has its own.
+        """
+        self._feed = NO_FEED if feed is None else feed
+
     def step_bar(
         self,
         ts_ns: int,
@@ -213,8 +222,8 @@ class NDAlphaEngine:
     ) -> tuple[Record, Record]:
         """T bars through the same step, compiled end to end: (T EVENT records, the TRADE records closed).
 
-        `bars` (T,) BAR records, `closes` float64 (T, N), `markets` (T,) and `books` (T, N) or None. Raises ConfigError
-        for other shapes.
+        `bars` (T,) BAR records, `closes` float64 (T, N), `markets` (T,) and `books` (T, N) or None. With a sensor feed
+        the postures acted in are written into `bars`. Raises ConfigError for other shapes.
         """
         rows, n = len(bars), len(self.assets)
         self._check_shape("closes", np.shape(closes), (rows, n))
@@ -281,6 +290,7 @@ class NDAlphaEngine:
             action,
             reason,
             self._flat,
+            self._feed.flat,
             np.ascontiguousarray(bars),
             np.ascontiguousarray(closes, np.float64),
             self._no_market if markets is None else np.ascontiguousarray(markets),

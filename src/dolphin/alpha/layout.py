@@ -6,16 +6,13 @@ so that a compiled step and a plain Python call see the same bytes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.codes import Direction
 from dolphin.core.params import EngineParams
-
-Record = Any
-"""One row of a structured array, read and written by attribute inside and outside compiled code."""
+from dolphin.core.records import Record as Record
+from dolphin.core.records import records as records
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -175,6 +172,8 @@ EVENT = np.dtype(
         ("capital", "f8"),
         ("equity", "f8"),
         ("in_position", "i8"),
+        ("posture", "i8"),  # the one acted in
+        ("rm", "f8"),  # risk multiplier of the latest reading; NaN without sensors, or before the first
     ]
 )
 
@@ -217,11 +216,6 @@ PROFILE = np.dtype(
         ("efficiency", "f8"),
     ]
 )
-
-
-def records(dtype: np.dtype[Any], length: int) -> Record:
-    """`length` zeroed records whose fields read and write as attributes, compiled or not."""
-    return np.zeros(length, dtype).view(np.recarray)
 
 
 def pack_params(params: EngineParams, direction: Direction, fallback_asset: int) -> Record:

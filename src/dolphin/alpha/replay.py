@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from dolphin.alpha.feed import OFF, Survival, posture_at_nb
 from dolphin.alpha.layout import F8, Record
 from dolphin.alpha.selection import Ranking
-from dolphin.alpha.step import EngineState, apply_acb_nb, close_position_nb, last_price_nb, step_nb
-from dolphin.core.jit import kernel
+from dolphin.alpha.signal import is_signal_nb
+from dolphin.alpha.step import (
+    HALT,
+    TURTLE,
+    EngineState,
+    apply_acb_nb,
+    close_position_nb,
+    last_price_nb,
+    step_nb,
+)
+from dolphin.core.jit import inlined_kernel, kernel
 from dolphin.core.native import Entry
 
 REPLAY, CLOSE, ACB_DAILY, ACB_SUBDAY = 0, 1, 2, 3
 """What the door is asked to do."""
 
 
+@inlined_kernel
+def _is_blocked_nb(params: Record, bar: Record, event: Record) -> bool:
+    """Whether the bar's posture, and nothing before it, kept a signal from being followed up."""
+    if event.gate != HALT or bar.posture < TURTLE or bar.vol_regime_ok == 0:
+        return False
+    return is_signal_nb(bar.vel_div, params.threshold, params.direction)
+
+
 @kernel
 def replay_nb(
     params: Record,
     state: EngineState,
+    survival: Survival,
     bars: Record,
     prices: F8,
     markets: Record,
@@ -28,14 +47,21 @@ def replay_nb(
     """Run T bars through `step_nb`; give the number of trades written.
 
     `bars` (T,) BAR records, `prices` float64 (T, N), `events` (T,) EVENT records, `trades` at least T TRADE records.
-    `markets` and `books` have T rows, or one row that serves every bar (no book).
+    `markets` and `books` have T rows, or one row that serves every bar (no book). With sensors each bar's posture is
+    written into `bars` before its step.
     """
     closed = 0
-    still = markets.shape[0] == 1
+    still, fed = markets.shape[0] == 1, survival.feed.mode != OFF
     for t in range(bars.shape[0]):
         b = 0 if still else t
+        if fed:
+            bars[t].posture = posture_at_nb(survival, state.core, bars[t].ts_ns)
         if step_nb(params, state, bars[t], prices[t], markets[b], books[b], ranking, draws, events[t], trades[closed]):
             closed += 1
+        if fed:
+            events[t].rm = survival.verdict.rm
+            if _is_blocked_nb(params, bars[t], events[t]):
+                survival.feed.blocked += 1
     return closed
 
 
@@ -46,6 +72,7 @@ def engine_nb(
     params: Record,
     state: EngineState,
     ranking: Ranking,
+    survival: Survival,
     bars: Record,
     prices: F8,
     markets: Record,
@@ -57,7 +84,7 @@ def engine_nb(
     """REPLAY: run `bars`, give the trades written. CLOSE: close what is open at its last valid price for `reason`,
     give 0 or 1. ACB_DAILY, ACB_SUBDAY: take the update in bars[0], give 1, or 0 when it is refused."""
     if action == REPLAY:
-        return replay_nb(params, state, bars, prices, markets, books, ranking, draws, events, trades)
+        return replay_nb(params, state, survival, bars, prices, markets, books, ranking, draws, events, trades)
     core = state.core
     if action == CLOSE:
         if core.open == 0:

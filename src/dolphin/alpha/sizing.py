@@ -9,11 +9,10 @@ from dolphin.alpha.signal import clamp_nb
 from dolphin.core.codes import Posture
 from dolphin.core.jit import inlined_kernel
 from dolphin.risk.acb import stressed_beta
-
-STALKER = int(Posture.STALKER)
+from dolphin.risk.posture import ALLOWED, STALKER
 
 MIN_FRACTION = 0.02
-STALKER_LEVERAGE = 2.0
+STALKER_LEVERAGE = ALLOWED[Posture.STALKER].leverage_cap
 BUCKET_TRADES = 10
 STREAK_TRADES = 5
 TREND_VALUES = 10

@@ -267,6 +267,7 @@ def _blank_nb(event: Record, core: Record, bar: Record) -> None:
     event.bar_idx, event.ts_ns, event.vel_div = core.bar_idx, bar.ts_ns, bar.vel_div
     event.exit_reason, event.asset, event.ranked, event.confirmation, event.bucket = NONE, -1, 0, NEUTRAL, -1
     event.regime_size_mult = core.regime_size_mult
+    event.posture, event.rm = bar.posture, math.nan
     event.ars = event.chg_bps = event.confidence = event.strength = math.nan
     event.trend_mult = event.bucket_boost = event.streak_mult = event.market_ob_mult = math.nan
     event.fraction = event.leverage = event.notional_usd = event.price = math.nan

@@ -24,6 +24,7 @@ from dolphin.market.tables import ScanDay
 from dolphin.research.circuit import BreakerRun, DailyBreaker
 from dolphin.research.reportdata import MAX_POINTS, decimate
 from dolphin.research.scanning import scan_archive, warm_up_days
+from dolphin.research.survival import SensorSource, SurvivalReplay, SurvivalRun
 from dolphin.scan.layout import GAP_BARS
 
 Advance = Callable[[int], None]
@@ -34,7 +35,8 @@ DaySink = Callable[[ScanDay, Record], None]
 @dataclass(frozen=True)
 class BacktestSpec:
     """What to run. `overrides` are `--set` texts; `first` and `last` are days, both included; `factors` is a folder of
-    factor files that turns the circuit breaker on, None leaves boost 1 and beta 0."""
+    factor files that turns the circuit breaker on, None leaves boost 1 and beta 0; `sensors` turns the survival stack
+    on, None leaves the posture at APEX."""
 
     data: Path
     profile: str = "blue"
@@ -44,6 +46,7 @@ class BacktestSpec:
     last: date | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     factors: Path | None = None
+    sensors: SensorSource | None = None
 
     def direction(self) -> Direction:
         """The profile's direction; ConfigError for an unknown profile."""
@@ -82,6 +85,7 @@ class BacktestResult:
     wall_s: float
     notes: tuple[str, ...]
     breaker: BreakerRun | None = None
+    survival: SurvivalRun | None = None
 
 
 def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySink | None = None) -> BacktestResult:
@@ -95,8 +99,10 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
     breaker = None if spec.factors is None else DailyBreaker(spec.factors, archive.days)
+    survival = None if spec.sensors is None else SurvivalReplay(spec.sensors, archive)
     engine = NDAlphaEngine(params, archive.assets, direction, spec.capital)
     engine.set_acb(None if breaker is None else breaker.acb)
+    engine.set_survival(None if survival is None else survival.feed)
     trades: list[NDArray[Any]] = []
     points: list[dict[str, NDArray[Any]]] = []
     day_equity: list[float] = []
@@ -105,10 +111,14 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     peak = spec.capital
     for scans in stream_scans(spec):
         trades.append(engine.begin_day(scans.day))
+        if survival is not None:
+            survival.begin_day(scans)
         events, closed = engine.process_bars(bars_of(scans), scans.closes)
         trades.append(closed)
         if breaker is not None:
             breaker.take(scans.day, engine.acb_answer)
+        if survival is not None:
+            survival.take(scans, events)
         if scans.day == archive.days[-1]:
             trades.append(_close_at_end(engine, events))
         day_equity.append(float(engine.end_day()["equity"]))
@@ -137,8 +147,9 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
         capital_end=engine.capital,
         state_hash=engine.state_hash(),
         wall_s=time.perf_counter() - started,
-        notes=notes.lines() if breaker is None else (*notes.lines(), *breaker.notes()),
+        notes=(*notes.lines(), *(note for part in (breaker, survival) if part is not None for note in part.notes())),
         breaker=None if breaker is None else breaker.run(),
+        survival=None if survival is None else survival.run(),
     )
 
 

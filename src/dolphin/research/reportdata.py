@@ -43,6 +43,34 @@ class BarSeries:
 
 
 @dataclass(frozen=True, eq=False)
+class SurvivalSeries:
+    """The survival stack over a run with sensors.
+
+    `ts_ns` int64 (P,), strictly increasing, with `rm` and `categories` (the five in their order), float64 (P,) each,
+    thinned by `decimate`, NaN before the first reading. `spell_ns` int64 (S,) are the stamps at which `spell_posture`
+    int64 (S,) begin, and `end_ns` is the last bar's: between them the posture is exact, not thinned.
+    """
+
+    ts_ns: NDArray[np.int64]
+    rm: NDArray[np.float64]
+    categories: tuple[NDArray[np.float64], ...]
+    spell_ns: NDArray[np.int64]
+    spell_posture: NDArray[np.int64]
+    end_ns: int
+
+    def __post_init__(self) -> None:
+        """Refuse columns of unequal length."""
+        _check_lengths("survival", ts_ns=self.ts_ns, rm=self.rm)
+        for column in self.categories:
+            _check_lengths("survival", ts_ns=self.ts_ns, category=column)
+        _check_lengths("survival", spell_ns=self.spell_ns, spell_posture=self.spell_posture)
+
+    def posture_at(self, ts_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The posture in force at each stamp, int64, for stamps of the run."""
+        return self.spell_posture[np.searchsorted(self.spell_ns, ts_ns, side="right") - 1]
+
+
+@dataclass(frozen=True, eq=False)
 class DailySeries:
     """One row per UTC day that has bars, all (D,).
 
@@ -80,7 +108,8 @@ class ReportData:
     champion_hash, is_champion, overrides {name: value}, friction, data {name: text}, from, to, days, bars,
     bar_seconds, wall_s, bars_per_s, versions {name: text}, command`; an absent key is shown as absent. `trades` has
     the columns of `metrics.TRADE_COLUMNS`. `gates` counts bars by the first gate that refused (SPEC §12), names of
-    `core.codes.Gate`. `notes` are remarks about this run (a gap, a late start), shown word for word.
+    `core.codes.Gate`. `notes` are remarks about this run (a gap, a late start), shown word for word. `survival` is None
+    for a run without sensors.
     """
 
     summary: Mapping[str, Any]
@@ -90,6 +119,7 @@ class ReportData:
     gates: Mapping[str, int]
     thresholds: Thresholds
     notes: tuple[str, ...] = field(default=())
+    survival: SurvivalSeries | None = None
 
     def __post_init__(self) -> None:
         """Refuse a trade table that lacks a column or whose columns differ in length."""

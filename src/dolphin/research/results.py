@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import dolphin
 from dolphin.alpha.layout import Record
 from dolphin.core.clock import ns_to_iso
-from dolphin.core.codes import Direction, ExitReason, Gate
+from dolphin.core.codes import Direction, ExitReason, Gate, Posture
 from dolphin.core.params import champion_hash, overridden
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestResult
@@ -35,9 +35,11 @@ EQUITY_SCHEMA = pa.schema(
         ("regime_size_mult", pa.float64()),
         ("in_position", pa.bool_()),
         ("gate", pa.dictionary(pa.int8(), pa.string())),
+        ("posture", pa.dictionary(pa.int8(), pa.string())),
+        ("rm", pa.float64()),
     ]
 )
-_GATES = pa.array([g.name for g in Gate])
+_GATES, _POSTURES = (pa.array([code.name for code in codes]) for codes in (Gate, Posture))
 _CSV_BLOCK = 512
 """Trades turned into text at a time, so that a year of them needs no more memory than a week."""
 
@@ -65,7 +67,10 @@ class EquityWriter:
 
     def take(self, scans: ScanDay, events: Record) -> None:
         """Append one day's bars."""
-        gate = pa.DictionaryArray.from_arrays(pa.array(np.asarray(events.gate).astype(np.int8)), _GATES)
+        gate, posture = (
+            pa.DictionaryArray.from_arrays(pa.array(np.asarray(events[name]).astype(np.int8)), names)
+            for name, names in (("gate", _GATES), ("posture", _POSTURES))
+        )
         columns = [
             stamps(scans.ts_ns),
             pa.array(np.ascontiguousarray(events.equity)),
@@ -74,6 +79,8 @@ class EquityWriter:
             pa.array(np.ascontiguousarray(events.regime_size_mult)),
             pa.array(np.asarray(events.in_position) != 0),
             gate,
+            posture,
+            pa.array(np.ascontiguousarray(events.rm)),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=EQUITY_SCHEMA))
 
@@ -143,6 +150,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
         ),
         "gates": {gate.name: int(result.gates[gate]) for gate in Gate},
         **({} if result.breaker is None else {"acb": [day.plain() for day in result.breaker.days]}),
+        **_survival(result, columns),
         "state_hash": result.state_hash,
         "wall_s": round(result.wall_s, 4),
         "bars_per_s": round(result.bars / result.wall_s, 1) if result.wall_s > 0.0 else None,
@@ -160,6 +168,14 @@ def _factors_identity(result: BacktestResult) -> dict[str, str]:
     if result.breaker is None:
         return {}
     return {"factors": str(result.spec.factors), "factors_hash": result.breaker.identity}
+
+
+def _survival(result: BacktestResult, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """What the survival stack did; nothing without sensors."""
+    if result.survival is None or result.spec.sensors is None:
+        return {}
+    halted = int(np.count_nonzero(columns["reason"] == ExitReason.HIBERNATE_HALT.name))
+    return {"survival": result.survival.plain(result.spec.sensors, result.archive.bar_seconds, halted)}
 
 
 def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> ReportData:
@@ -182,4 +198,5 @@ def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Map
             extreme=c.vel_div_extreme if short else p.long_extreme,
         ),
         notes=result.notes,
+        survival=None if result.survival is None else result.survival.series,
     )

@@ -12,12 +12,13 @@ from dolphin.alpha.layout import ASSET_BOOK, Record, records
 from dolphin.alpha.selection import rank_assets_nb
 from dolphin.alpha.signal import confirm_direction_nb, price_change_bps_nb
 from dolphin.core.clock import ns_to_date, ns_to_iso
-from dolphin.core.codes import Confirmation, Drop, ExitReason, Gate
+from dolphin.core.codes import Confirmation, Drop, ExitReason, Gate, Posture
 from dolphin.core.errors import ConfigError
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestSpec, bars_of, stream_scans
 from dolphin.research.circuit import DailyBreaker
+from dolphin.research.survival import SurvivalReplay
 
 ENTRY_NUMBERS = (
     *("ars", "chg_bps", "confidence", "strength", "trend_mult", "bucket_boost", "streak_mult", "market_ob_mult"),
@@ -53,6 +54,8 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explana
     engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
     if spec.factors is not None:
         engine.set_acb(DailyBreaker(spec.factors, archive.days).acb)
+    if spec.sensors is not None:
+        engine.set_survival(SurvivalReplay(spec.sensors, archive).feed)
     for scans in stream_scans(spec):
         engine.begin_day(scans.day)
         bars = bars_of(scans)
@@ -98,6 +101,8 @@ def _explain_bar(engine: NDAlphaEngine, scans: ScanDay, bars: Record, row: int, 
             "regime_size_mult": float(event.regime_size_mult),
             "capital": float(event.capital),
             "equity": float(event.equity),
+            "posture": Posture(int(event.posture)).name,
+            "rm": float(event.rm) if np.isfinite(event.rm) else None,
         },
         decision=_decision(engine, event, trades),
         gates=_gates(engine, event, row),
@@ -161,7 +166,7 @@ def _gates(engine: NDAlphaEngine, event: Record, row: int) -> list[dict[str, Any
         Gate.JUST_EXITED: (f"last exit at bar {int(core.last_exit_bar)}", f"before bar {int(event.bar_idx)}"),
         Gate.CAPITAL: (f"{float(core.capital):.2f} USDT", "> 0"),
         Gate.WARM_UP: (f"{int(core.bar_count)} bars", f">= {c.lookback}"),
-        Gate.HALT: ("no halt" if event.gate != Gate.HALT else "halted", "no halt"),
+        Gate.HALT: (_halt(core, event), "APEX or STALKER, and not RED"),
         Gate.VOL_REGIME: (f"day bar {row}", ">= 100"),
         Gate.VEL_DIV: (f"{float(event.vel_div):.6f}", f"{sign} {float(p.threshold) * int(p.direction):g}"),
         Gate.SELECTION: (f"{int(event.ranked)} assets passed", ">= 1"),
@@ -178,6 +183,11 @@ def _gates(engine: NDAlphaEngine, event: Record, row: int) -> list[dict[str, Any
         verdict = "refused" if gate == refused else ("passed" if reached else "not reached")
         rows.append({"gate": gate.name, "verdict": verdict, "met": value if reached else None, "needed": needed})
     return rows
+
+
+def _halt(core: Record, event: Record) -> str:
+    """What may halt entries: the posture, and the day's forewarner gate."""
+    return Posture(int(event.posture)).name + (", forewarner RED" if core.mc_red else "")
 
 
 def _profiles(engine: NDAlphaEngine, prices: Any, event: Record, asset: str | None) -> list[dict[str, Any]]:

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dolphin.core.codes import Posture
 from dolphin.risk.posture import ALLOWED, DOWN_READINGS, UP_READINGS, Hysteresis
-from dolphin.risk.sensors import (
-    DEGRADED,
-    MAX_HEARTBEAT_S,
-    STALE_BOOK,
-    WARM_UP_S,
-    WORST_CAT3,
-    Categories,
-    Readings,
-    degraded,
-    number,
-)
+from dolphin.risk.sensors import DEGRADED, MAX_HEARTBEAT_S, STALE_BOOK, WARM_UP_S, WORST_CAT3, Readings
+
+if TYPE_CHECKING:
+    from dolphin.risk.survival import Categories
 
 
-def _said(readings: Readings, name: str, unit: str = "") -> str:
-    value = number(readings, name)
+def _said(seen: Readings, name: str, unit: str = "") -> str:
+    value = getattr(seen, name)
     return f"{name} unknown (worst case)" if value is None else f"{name} {value:g}{unit}"
 
 
-def category_lines(readings: Readings, cats: Categories, book: str) -> tuple[str, ...]:
-    """Five lines, one per category: its value and the readings behind it; `book` replaces Cat3's in the warm-up."""
-    status = readings.mc_status or "unknown (RED)"
-    if readings.dvol_spike is None:
+def category_lines(seen: Readings, cats: Categories, book: str) -> tuple[str, ...]:
+    """Five lines, one per category: its value and the readings used for it; `book` replaces Cat3's in the warm-up."""
+    status = seen.mc_status or "unknown (RED)"
+    if seen.dvol_spike is None:
         spike = "dvol_spike unknown (worst case)"
     else:
-        spike = _said(readings, "dvol_spike_age_min", " min") if readings.dvol_spike else "no DVOL spike"
+        spike = _said(seen, "dvol_spike_age_min", " min") if seen.dvol_spike else "no DVOL spike"
     stale = {None: "book_stale unknown (worst case)", True: f"book stale (at most {STALE_BOOK})", False: "book live"}[
-        None if readings.book_stale is None else bool(readings.book_stale)
+        seen.book_stale
     ]
-    depth = f"{stale}, {_said(readings, 'depth_quality')}, {_said(readings, 'fill_probability')}"
-    grid = f"{_said(readings, 'grid_nodes')} (needs 1), {_said(readings, 'heartbeat_age_s', ' s')}"
+    depth = f"{stale}, {_said(seen, 'depth_quality')}, {_said(seen, 'fill_probability')}"
+    grid = f"{_said(seen, 'grid_nodes')} (needs 1), {_said(seen, 'heartbeat_age_s', ' s')}"
     return (
         f"Cat1 kill switch = {cats.cat1:g}: {grid} (at most {MAX_HEARTBEAT_S:g} s)",
-        f"Cat2 structure = {cats.cat2:.4f}: mc_status {status}, {_said(readings, 'stale_hours', ' h')}",
+        f"Cat2 structure = {cats.cat2:.4f}: mc_status {status}, {_said(seen, 'stale_hours', ' h')}",
         f"Cat3 book = {cats.cat3:.4f}: {book or depth}",
         f"Cat4 environment = {cats.cat4:.4f}: {spike}",
-        f"Cat5 capital = {cats.cat5:.4f}: {_said(readings, 'drawdown')}",
+        f"Cat5 capital = {cats.cat5:.4f}: {_said(seen, 'drawdown')}",
     )
 
 
@@ -51,10 +46,9 @@ def warm_up_line(age_s: float | None, saved: float | None) -> str:
     return f"book service {age_s:g} s old, warms up for {WARM_UP_S:g} s: {kept}; entries blocked"
 
 
-def target_line(cats: Categories, target: float) -> str:
-    """The product, and the penalty where it applies."""
-    count = degraded(cats)
-    halved = f", halved: {count} of Cat2, Cat3, Cat4 below {DEGRADED}" if count >= 2 else ""
+def target_line(target: float, degraded: int) -> str:
+    """The product, and the penalty where it applies: `degraded` counts Cat2, Cat3 and Cat4 below 0.8."""
+    halved = f", halved: {degraded} of Cat2, Cat3, Cat4 below {DEGRADED}" if degraded >= 2 else ""
     return f"target = {target:.4f}: Cat1·Cat5·min(Cat2, Cat4)·Cat3{halved}"
 
 

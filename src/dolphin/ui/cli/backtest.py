@@ -23,6 +23,7 @@ Examples:
   dolphin backtest --data days --from 2021-04-05 --to 2021-04-12 --friction none --out run2
   dolphin backtest --data days --profile green --set max_hold_bars=60 --out run3 --force
   dolphin backtest --data days --factors factors --out run4
+  dolphin backtest --data days --sensors sensors.jsonl --out run5
 \b
 --out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing.
 """
@@ -40,12 +41,15 @@ def backtest(spec: BacktestSpec, out: Path, force: bool, as_json: bool) -> None:
     from dolphin.market.archive import Archive
     from dolphin.research.circuit import DailyBreaker
     from dolphin.research.outputs import run_folder
+    from dolphin.research.survival import SurvivalReplay
 
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
     with run_folder(out, force=force) as folder:
         if spec.factors is not None:
             DailyBreaker(spec.factors, archive.days)  # a bad factor file is refused before anything is compiled
+        if spec.sensors is not None:
+            SurvivalReplay(spec.sensors, archive)  # and so is a bad sensor file
         ready_kernels(archive.kind, quiet=as_json)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress("replaying", bars, "bars", quiet=as_json) as advance:
@@ -80,6 +84,13 @@ def _breaker_rows(days: list[dict[str, Any]] | None) -> list[tuple[str, str]]:
     return [("circuit breaker", f"boost on {len(boosted)} of {len(days)} days{highest}")]
 
 
+def _survival_rows(told: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if told is None:
+        return []
+    spent = [(f"time in {name}", f"{100.0 * row['share']:.2f} %") for name, row in told["postures"].items()]
+    return [*spent, ("signals halted by the posture", f"{told['entries_blocked']:,}")]
+
+
 def command_line() -> str:
     """The command as typed, ready to be pasted into a shell."""
     return shlex.join(["dolphin", *sys.argv[1:]])
@@ -112,6 +123,7 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         ("PnL: modelled edge (not money)", f"{pnl['modelled_edge']:+,.2f}"),
         ("PnL: net", f"{pnl['net']:+,.2f}"),
         *_breaker_rows(summary.get("acb")),
+        *_survival_rows(summary.get("survival")),
     ]
     print_table(title, rows, ("figure", "value"))
     speed = f"{summary['bars']:,} bars in {summary['wall_s']:.2f} s"

@@ -15,6 +15,7 @@ from dolphin.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dolphin.research.backtest import BacktestSpec
+    from dolphin.research.survival import SensorSource
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,6 +45,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         help="Folder of factor files: turns the circuit breaker on.",
     )
+    @click.option(
+        "--sensors",
+        metavar="FILE|own",
+        help="Recorded sensor readings, or the replay's own alone: turns the survival stack on.",
+    )
     @functools.wraps(command)
     def with_spec(
         data: Path,
@@ -54,6 +60,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         friction: str,
         assignments: tuple[str, ...],
         factors: Path | None,
+        sensors: str | None,
         **rest: Any,
     ) -> Any:
         from dolphin.research.backtest import BacktestSpec
@@ -67,6 +74,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             last=_day(last, "--to"),
             overrides=_assignments(assignments),
             factors=factors,
+            sensors=_sensors(sensors),
         )
         check_spec(spec)
         return command(spec=spec, **rest)
@@ -84,6 +92,12 @@ def check_spec(spec: BacktestSpec) -> None:
 
 def _day(text: str | None, what: str) -> date | None:
     return None if text is None else parse_date(text, what)
+
+
+def _sensors(text: str | None) -> SensorSource | None:
+    if text is None:
+        return None
+    return "own" if text == "own" else Path(text)
 
 
 def _assignments(items: tuple[str, ...]) -> dict[str, str]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dolphin.core.clock import NS_PER_S, iso_to_ns, ns_to_iso
-from dolphin.core.errors import DataError
-from dolphin.ui.cli.console import emit_json, json_option
+from dolphin.core.clock import ns_to_iso
+from dolphin.ui.cli.console import emit_json, json_option, note
 
 if TYPE_CHECKING:
-    from dolphin.risk.sensors import Readings
     from dolphin.risk.survival import Verdict
 
 EPILOG = """\b
@@ -29,9 +26,9 @@ sensors.json holds one reading, or a list of readings with increasing times:
   [{"time": "2024-01-02T14:30:00Z", "grid_nodes": 1, "heartbeat_age_s": 4, "mc_status": "OK",
     "stale_hours": 0.1, "book_stale": false, "depth_quality": 1.1, "fill_probability": 0.65,
     "book_service_age_s": 7200, "dvol_spike": false, "drawdown": 0.02}]
+A file whose name ends in .jsonl holds one reading per line, without the brackets.
 A sensor that is left out or null counts as its worst case.
 """
-_LATEST_S = 253_402_300_800.0  # the year 10000: later times cannot be written as ISO 8601
 
 
 @click.group(epilog=EPILOG)
@@ -40,25 +37,32 @@ def survival() -> None:
 
 
 @survival.command(epilog=EXPLAIN_EPILOG, short_help="Explain what sensor readings lead to.")
-@click.option("--sensors", type=click.Path(path_type=Path), required=True, help="JSON file of sensor readings.")
+@click.option(
+    "--sensors", type=click.Path(path_type=Path), required=True, help="File of sensor readings, JSON or JSON lines."
+)
 @json_option
 def explain(sensors: Path, as_json: bool) -> None:
     """Show how the stack gets from readings to a posture, step by step.
 
     The first reading is taken as it is; the later ones meet bounded recovery and hysteresis.
     """
+    from dolphin.market.sensorfiles import read_sensors
+    from dolphin.risk.sensors import get_reading
+    from dolphin.risk.stack import SURVIVAL
     from dolphin.risk.survival import SurvivalStack
 
-    readings = _read(sensors)
+    file = read_sensors(sensors)
+    if not SURVIVAL.is_ready() and not as_json:
+        note("First use: compiling the survival stack, a few seconds. It is kept for the next run.")
     stack = SurvivalStack.opening()
-    verdicts = [(timed, stack.update(reading, now_s)) for timed, now_s, reading in readings]
+    verdicts = [stack.update(get_reading(row), float(row.now_s)) for row in file.readings]
     if as_json:
-        emit_json({"sensors": str(sensors), "readings": [_document(timed, verdict) for timed, verdict in verdicts]})
+        emit_json({"sensors": str(sensors), "readings": [_document(file.timed, verdict) for verdict in verdicts]})
         return
-    for k, (timed, verdict) in enumerate(verdicts):
+    for k, verdict in enumerate(verdicts):
         if k:
             click.echo()
-        _show(k + 1, timed, verdict)
+        _show(k + 1, file.timed, verdict)
 
 
 def _show(number: int, timed: bool, verdict: Verdict) -> None:
@@ -90,75 +94,3 @@ def _document(timed: bool, verdict: Verdict) -> dict[str, Any]:
 
 def _iso(seconds: float) -> str:
     return ns_to_iso(round(seconds * 1e6) * 1000)
-
-
-def _read(path: Path) -> list[tuple[bool, float, Readings]]:
-    """(has a time, its seconds, reading) of every reading of the file; DataError for whatever is wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise DataError(f"{path}: cannot be read ({what}); expected a JSON file of sensor readings") from None
-    try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not the JSON expected: {error}") from None
-    listed = isinstance(value, list)
-    items = value if isinstance(value, list) else [value]
-    if not items:
-        raise DataError(f"{path}: an empty list; expected at least one reading")
-    read = []
-    before: float | None = None
-    for k, item in enumerate(items):
-        where = f"{path}: reading {k + 1}" if listed else f"{path}"
-        timed, now_s, reading = _reading(where, item, listed and len(items) > 1)
-        if before is not None and now_s <= before:
-            raise DataError(
-                f"{where}: time {_iso(now_s)} is not after the one before, {_iso(before)}; sort the readings by time"
-            )
-        before = now_s
-        read.append((timed, now_s, reading))
-    return read
-
-
-def _reading(where: str, item: object, needs_time: bool) -> tuple[bool, float, Readings]:
-    import msgspec
-
-    from dolphin.risk.sensors import Readings
-
-    if not isinstance(item, dict):
-        raise DataError(f'{where}: {type(item).__name__}; expected an object of sensors such as {{"grid_nodes": 1}}')
-    fields = {name: value for name, value in item.items() if name != "time"}
-    known = ", ".join(("time", *Readings.__struct_fields__))
-    unknown = sorted(set(fields) - set(Readings.__struct_fields__))
-    if unknown:
-        raise DataError(f"{where}: {unknown[0]!r} is not a sensor; known: {known}")
-    if needs_time and item.get("time") is None:
-        raise DataError(f"{where}: no time; every reading of a list needs one, such as 2024-01-02T14:30:00Z")
-    try:
-        reading = msgspec.convert(fields, Readings, strict=True)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise DataError(f"{where}: {error}; null means not known") from None
-    if item.get("time") is None:
-        return False, 0.0, reading
-    return True, _seconds(where, item["time"]), reading
-
-
-def _seconds(where: str, value: object) -> float:
-    if isinstance(value, str):
-        return iso_to_ns(value, f"{where}: time") / NS_PER_S
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < _LATEST_S:
-        return float(value)
-    raise DataError(f"{where}: time {value!r}; expected ISO 8601 such as 2024-01-02T14:30:00Z, or seconds since 1970")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is given twice; keep one")
-    return dict(pairs)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number; write null for a sensor that is not known")

@@ -50,6 +50,8 @@ _MARKS = {"passed": "+", "refused": "x", "not reached": " "}
 def _show(told: Explanation) -> None:
     bar = told.bar
     click.echo(f"{bar['timestamp']}  bar {bar['bar_idx']} (day bar {bar['day_bar']})  vel_div {bar['vel_div']:.6f}")
+    if bar["rm"] is not None:
+        click.echo(f"Posture: {bar['posture']}, Rm {bar['rm']:.4f}")
     click.echo(f"Decision: {told.decision}")
     click.echo("\nGates, in the order of testing (+ passed, x refused):")
     for gate in told.gates:

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 from dolphin.research.reportdata import ReportData
-from dolphin.ui.report import breaker, sections
+from dolphin.ui.report import breaker, sections, survival
 from dolphin.ui.report.numbers import esc, is_number, level, whole
 from dolphin.ui.report.series import Figure
 from dolphin.ui.report.sumcharts import bridge_figure, hold_figure, result_figure
@@ -35,6 +35,7 @@ def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
         "result": lambda: result_figure(data.trades),
         "leverage": lambda: leverage_figure(data),
         "breaker": lambda: breaker.breaker_figure(data),
+        "survival": lambda: survival.survival_figure(data),
     }
     for name, make in makers.items():
         figure = make()
@@ -118,6 +119,7 @@ def _sections(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
         ),
     )
     yield breaker.section(data)
+    yield survival.section(data)
     yield sections.calendars(data)
     yield sections.by_reason(summary)
     yield sections.gates(data)
