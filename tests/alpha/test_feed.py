@@ -179,19 +179,27 @@ def test_without_a_feed_every_bar_keeps_its_posture_and_none_counts_as_blocked()
     assert len(trades) == 0
 
 
-def test_blocked_counts_signals_that_only_the_posture_refused() -> None:
-    """200 bars of a standing signal: 99 of warm-up, then day bar 100 on in the volatility regime."""
-    days = scan_days(1, 200)
-    engine = NDAlphaEngine(EngineParams(), days[0].assets, Direction.SHORT, 1_000.0)
-    feed = SensorFeed(as_records([(int(t), reading(drawdown=0.12)) for t in days[0].ts_ns]))
+@pytest.mark.parametrize(
+    ("drawdown", "red", "posture", "blocked"),
+    [(0.11, False, TURTLE, 50), (0.0, True, APEX, 0), (0.11, True, TURTLE, 50)],
+)
+def test_blocked_counts_signals_that_the_posture_refused(
+    drawdown: float, red: bool, posture: int, blocked: int
+) -> None:
+    """200 bars, a signal on the first 150: 99 of warm-up, then day bar 100 on in the volatility regime. What the
+    forewarner's RED alone refuses is not the posture's."""
+    day = scan_days(1, 200)[0]
+    engine = NDAlphaEngine(EngineParams(), day.assets, Direction.SHORT, 1_000.0)
+    feed = SensorFeed(as_records([(int(t), reading(drawdown=drawdown)) for t in day.ts_ns]))
     engine.set_survival(feed)
+    engine.begin_day(day.day, mc_red=red)
     signal = np.full(200, -0.06)
     signal[150:] = 0.0
-    bars = day_bars(days[0].ts_ns, {"vel_div": signal, "v50": signal, "v750": signal})
-    events, _ = engine.process_bars(bars, days[0].closes)
-    assert set(events.posture.tolist()) == {TURTLE}
+    bars = day_bars(day.ts_ns, {"vel_div": signal, "v50": signal, "v750": signal})
+    events, _ = engine.process_bars(bars, day.closes)
+    assert set(events.posture.tolist()) == {posture}
     assert (events.gate == Gate.HALT).sum() == 101
-    assert feed.entries_blocked == 50
+    assert feed.entries_blocked == blocked
 
 
 # --- the slow road ---
