@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from dolphin.core.clock import NS_PER_S, iso_to_ns, ns_to_iso
 from dolphin.core.errors import DataError
 from dolphin.ui.cli.console import emit_json, json_option
+from dolphin.ui.cli.jsonfile import read_json
 
 if TYPE_CHECKING:
     from dolphin.risk.sensors import Readings
@@ -94,15 +94,7 @@ def _iso(seconds: float) -> str:
 
 def _read(path: Path) -> list[tuple[bool, float, Readings]]:
     """(has a time, its seconds, reading) of every reading of the file; DataError for whatever is wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise DataError(f"{path}: cannot be read ({what}); expected a JSON file of sensor readings") from None
-    try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not the JSON expected: {error}") from None
+    value = read_json(path, "sensor readings", instead="write null for a sensor that is not known")
     listed = isinstance(value, list)
     items = value if isinstance(value, list) else [value]
     if not items:
@@ -150,15 +142,3 @@ def _seconds(where: str, value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < _LATEST_S:
         return float(value)
     raise DataError(f"{where}: time {value!r}; expected ISO 8601 such as 2024-01-02T14:30:00Z, or seconds since 1970")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is given twice; keep one")
-    return dict(pairs)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number; write null for a sensor that is not known")

@@ -1,26 +1,16 @@
-"""One file, no network: the sections, the charts' data, the style, and the chart library itself.
-
-A content security policy in the page forbids every request, and lets only the scripts written here run (by hash),
-so that neither a chart library nor a hostile asset name could ever phone home.
-"""
+"""The tearsheet: which charts and sections, in which order, and what is said above each."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from importlib import resources
-from typing import Any
-
 from dolphin.research.reportdata import ReportData
 from dolphin.ui.report import breaker, sections
-from dolphin.ui.report.numbers import esc, is_number, level, whole
+from dolphin.ui.report.document import document
+from dolphin.ui.report.numbers import is_number, level, whole
 from dolphin.ui.report.series import Figure
 from dolphin.ui.report.sumcharts import bridge_figure, hold_figure, result_figure
 from dolphin.ui.report.timecharts import equity_figure, leverage_figure, velocity_figure
 
 _NO_TRADES = "No trade closed in this run."
-_BOOT = 'document.documentElement.dataset.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
 
 
 def figures(data: ReportData) -> dict[str, Figure]:
@@ -41,21 +31,10 @@ def figures(data: ReportData) -> dict[str, Figure]:
 def render(data: ReportData) -> str:
     """The whole page as text."""
     charts = figures(data)
-    style, script, library = _own("style.css"), _own("page.js"), _chart_library()
     title = (
         f"{str(data.summary.get('profile', '')).upper()} {data.summary.get('from', '')} {data.summary.get('to', '')}"
     )
-    head = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_policy(_BOOT, library, script)}'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{esc(title.strip())} · tearsheet</title>'
-        f'<link rel="icon" href="data:,"><style>{style}</style><script>{_BOOT}</script></head>'
-    )
-    tail = (
-        f'<script type="application/json" id="charts">{_json(charts)}</script>'
-        f"<script>{library}</script><script>{script}</script></body></html>\n"
-    )
-    return f"{head}<body>{_body(data, charts)}{tail}"
+    return document(f"{title.strip()} · tearsheet", _body(data, charts), charts)
 
 
 def _body(data: ReportData, charts: dict[str, Figure]) -> str:
@@ -129,26 +108,3 @@ def _velocity_words(data: ReportData) -> str:
         f"{level(data.thresholds.entry)}; from {level(data.thresholds.extreme)} on it counts as extreme. Triangles "
         "and ticks are entries. The axis opens on all but the outermost bars; double-click shows every one."
     )
-
-
-def _policy(*scripts: str) -> str:
-    """The page may run these scripts and draw; it may not fetch anything from anywhere."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    # WebGL point clouds compile small functions at run time, hence 'unsafe-eval'; charts style their nodes inline.
-    rules = f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
-    return f'<meta http-equiv="Content-Security-Policy" content="{rules}">'
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _own(name: str) -> str:
-    return resources.files("dolphin.ui.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _chart_library() -> str:
-    # The file is read rather than asked of plotly's Python side, whose imports cost as much as the rest of this page.
-    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
