@@ -176,7 +176,7 @@ def _show_card(card: ModelCard, out: Path) -> None:
     ]
     data = card.data
     title = f"Forewarner, {data['days']} days {data['from']} … {data['to']}, {data['assets']} assets"
-    print_table(f"{title}{'  [FORCED: no better than chance]' if card.forced else ''}", rows, ("figure", "value"))
+    print_table(title, [*_forced(card.forced), *rows], ("figure", "value"))
     note(f"the calibration plot is {os.path.relpath(out / 'report.html')}")
 
 
@@ -249,8 +249,8 @@ def _show_report(report: Report, warner: DolphinForewarner, values: dict[str, An
         (f"max drawdown {over}, median", f"{100.0 * report.predicted_max_drawdown:.1f} %"),
     ]
     changed = ", ".join(f"{name}={value:g}" if _number(value) else f"{name}={value}" for name, value in values.items())
-    forced = "  [FORCED: the model is no better than chance]" if report.forced else ""
-    print_table(f"{report.status}: {changed or 'the champion'}{forced}", rows, ("figure", "value"))
+    click.echo(f"{report.status}: {changed or 'the champion'}")
+    print_table("Assessment", [*_forced(report.forced), *rows], ("figure", "value"))
     near = [
         (
             str(trial.trial),
@@ -265,6 +265,10 @@ def _show_report(report: Report, warner: DolphinForewarner, values: dict[str, An
         print_table("Nearest trials", near, ("trial", "distance", "ROI", "max drawdown", "outcome"))
     for name in report.outside:
         note(f"{name}: outside of what was trained; the envelope score says how far")
+
+
+def _forced(forced: bool) -> list[tuple[str, str]]:
+    return [("FORCED", "no better than chance")] if forced else []
 
 
 def _number(value: object) -> bool:
