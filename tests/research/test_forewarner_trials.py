@@ -26,7 +26,7 @@ from dolphin.research.forewarner.design import (
     latin_hypercube,
     spell,
 )
-from dolphin.research.forewarner.store import PART, TrialStore
+from dolphin.research.forewarner.store import PART, TrialStore, store_of
 from dolphin.research.forewarner.trials import (
     DayBank,
     Outcome,
@@ -313,6 +313,14 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         TrialStore(tmp_path / "file" / "s", {}).open(force=False)
+
+
+def test_the_store_lies_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store_of(Path("a/m")) == Path("a/m.trials")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert store_of(Path()) == tmp_path / "here.trials"
+    assert store_of(Path("..")).name == f"{tmp_path.name}.trials"
 
 
 def test_names_are_unique() -> None:

@@ -127,7 +127,9 @@ def test_an_interrupted_training_keeps_its_trials_and_ends_the_same(
 
     out = tmp_path / "m"
     monkeypatch.setattr(trials_module, "run_trials", stopped)
+    capsys.readouterr()
     assert train(scans, out) == 130
+    assert f"finished trials are kept in {out}.trials; the same command goes on" in capsys.readouterr().err
     assert not out.exists()
     parts = sorted(p.name for p in (tmp_path / "m.trials").iterdir())
     assert parts == ["part_0000000.parquet", "part_0000050.parquet", STORE]

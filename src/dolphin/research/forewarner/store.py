@@ -32,7 +32,8 @@ SCHEMA = pa.schema(
 
 def store_of(out: Path) -> Path:
     """The folder that holds the trials of the model `out` while it is being trained."""
-    return out.with_name(f"{out.name}.trials")
+    named = out if out.name not in ("", "..") else out.resolve()
+    return named.with_name(f"{named.name}.trials")
 
 
 class TrialStore:

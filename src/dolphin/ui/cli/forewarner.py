@@ -122,8 +122,12 @@ def _train(spec: TrainSpec, out: Path, *, force: bool, quiet: bool) -> ModelCard
     with progress("reading", len(archive.days), "days", quiet=quiet) as advance:
         bank = load_days(spec, advance)
     store.open(force=force)
-    with progress("replaying", spec.trials, "trials", quiet=quiet) as advance:
-        outcomes = store.complete(planned.trials, lambda missing: run_trials(bank, missing, spec), advance)
+    try:
+        with progress("replaying", spec.trials, "trials", quiet=quiet) as advance:
+            outcomes = store.complete(planned.trials, lambda missing: run_trials(bank, missing, spec), advance)
+    except KeyboardInterrupt:
+        note(f"finished trials are kept in {store.folder}; the same command goes on from there")
+        raise
 
     from dolphin.research.forewarner.fit import fit
 
