@@ -9,6 +9,7 @@
 BIN := .venv/bin
 DOLPHIN := $(BIN)/dolphin
 DEMO_DAYS := 5
+DEMO_TRIALS := 500
 # Kernels compiled by Numba are invisible to coverage; the run without the JIT is what measures them.
 JIT_OFF := NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m jit_off
 # The "ci" profile draws the same examples each time and sets no deadline, so a slow machine is not a failed test.
@@ -26,10 +27,11 @@ setup:
 setup-dev:
 	@scripts/setup dev
 
-demo: setup ## from nothing to a report: make a synthetic market, scan it, replay the champion
+demo: setup ## from nothing to a report: make a synthetic market, scan it, replay the champion, train a forewarner
 	$(DOLPHIN) data make --out demo/market --days $(DEMO_DAYS) --force
 	$(DOLPHIN) scan run demo/market --out demo/scans --force
 	$(DOLPHIN) backtest --data demo/scans --out demo/run --force
+	@$(DOLPHIN) forewarner train --data demo/scans --trials $(DEMO_TRIALS) --out demo/model --force --json >/dev/null
 	@cp demo/run/report.html demo/report.html.new && mv demo/report.html.new demo/report.html
 	@echo "The report: $(CURDIR)/demo/report.html (open it in a browser; it needs no network)"
 

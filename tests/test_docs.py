@@ -16,6 +16,7 @@ from dolphin.core.params import champion_hash, settable_names
 from dolphin.market.tables import META_COLUMNS
 from dolphin.research.metrics import TRADE_COLUMNS
 from dolphin.research.results import EQUITY_SCHEMA
+from dolphin.risk.forewarner.space import MC_BASE_CFG, SPACE
 from dolphin.ui.cli import root, run
 from tests.support.shared import RECORDED
 
@@ -146,6 +147,13 @@ def test_the_command_page_lists_every_parameter_with_its_default() -> None:
     for name, default in settable_names().items():
         text = named[name]
         assert (float(text) == default) if type(default) in (int, float) else (text == str(default).lower()), name
+
+
+def test_the_forewarner_page_lists_the_space_as_it_is() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) … (\S+?)(, logarithmic)? \| (\S+) \| ([^|]*)\|$",
+                      text_of("docs/forewarner.md").replace("−", "-"), re.MULTILINE)  # fmt: skip
+    shown = [(n, float(low), float(high), bool(log), float(c), "drawn" in note) for n, low, high, log, c, note in rows]
+    assert shown == [(p.name, p.low, p.high, p.log, MC_BASE_CFG[p.name], p.riskier) for p in SPACE]
 
 
 def test_the_champion_hash_on_the_pages_is_the_champion_s() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import shutil
@@ -69,6 +70,32 @@ def test_other_rooms_do_not(copy: Path) -> None:
     (copy / "dolphin" / "ui").mkdir()
     (copy / "dolphin" / "ui" / "novelty.py").write_text("X = 1\n")
     assert tell(copy)[1] == before
+
+
+def test_folders_without_kernels_do_not_either(copy: Path) -> None:
+    (copy / "dolphin" / "risk" / "forewarner").mkdir(parents=True)
+    before = tell(copy)[1]
+    (copy / "dolphin" / "risk" / "forewarner" / "novelty.py").write_text("X = 1\n")
+    assert tell(copy)[1] == before
+    (copy / "dolphin" / "risk" / "forewarner.py").write_text("X = 1\n")
+    assert tell(copy)[1] != before, "only the folder is left out, not whatever begins like it"
+
+
+@pytest.mark.parametrize("folder", jit.WITHOUT_KERNELS)
+def test_no_kernel_lives_where_none_is_looked_for(folder: str) -> None:
+    """A kernel there would be compiled once, and its old code run for ever."""
+    sources = list((PACKAGE / folder).rglob("*.py"))
+    assert sources
+    for path in sources:
+        named = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                named |= {f"{node.module}.{alias.name}" for alias in node.names}
+        assert not [name for name in named if name.startswith(("numba", "dolphin.core.jit", "dolphin.core.native"))], (
+            path
+        )
 
 
 def test_a_chosen_folder_keeps_sources_apart_too(copy: Path, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_the_tree_is_the_documented_one() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         *("", "data", "data make", "data import", "data download", "data verify"),
         *("factors", "factors import", "survival", "survival explain"),
+        *("forewarner", "forewarner train", "forewarner assess"),
         *("scan", "scan run", "scan certify", "backtest", "why"),
     }
 
@@ -116,7 +117,7 @@ def imported_by(*args: str) -> set[str]:
     return set(done.stderr.split())
 
 
-HEAVY = {"numba", "pyarrow", "numpy", "plotly", "rich", "aiohttp", "flint", "llvmlite"}
+HEAVY = {"numba", "pyarrow", "numpy", "plotly", "rich", "aiohttp", "flint", "llvmlite", "sklearn", "scipy", "skops"}
 
 
 @pytest.mark.parametrize("args", [[*words, "--help"] for words in COMMANDS], ids=" ".join)

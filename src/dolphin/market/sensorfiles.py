@@ -9,7 +9,6 @@ refuses is read once more, slowly, for a message that names the reading and the 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -23,6 +22,7 @@ from msgspec import UNSET, UnsetType
 from dolphin.core.clock import NS_PER_S, iso_to_ns, ns_to_iso
 from dolphin.core.errors import DataError
 from dolphin.core.records import Record, records
+from dolphin.market.jsonfile import parse_json, read_text
 from dolphin.risk.sensors import READING, SENSORS, McStatus, sensor_value
 
 _LATEST_S = 253_402_300_800.0  # the year 10000: later times cannot be written as ISO 8601
@@ -79,11 +79,7 @@ def read_sensors(path: Path) -> SensorFile:
     read, is not JSON, holds an unknown sensor, one twice, a value of the wrong kind, no time where one is needed, or
     times that do not increase. Complexity: linear, under a second for 100,000 readings.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise DataError(f"{path}: cannot be read ({what}); expected a JSON file of sensor readings") from None
+    text = read_text(path, "sensor readings")
     if path.suffix == ".jsonl":
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         place = _Place(path, "line", [n for n, _ in lines])
@@ -126,10 +122,7 @@ def _column(items: list[_Item], name: str) -> list[Any]:
 
 def _parsed(where: str, text: str) -> Any:
     """Any JSON value, by the slow road: no name twice, no NaN."""
-    try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not the JSON expected: {error}") from None
+    return parse_json(where, text, instead="write null for a sensor that is not known")
 
 
 def _item(where: str, value: Any) -> _Item:
@@ -182,15 +175,3 @@ def _time(place: _Place, k: int, value: Any) -> tuple[float, int]:
     raise DataError(
         f"{place.of(k)}: time {value!r}; expected ISO 8601 such as 2024-01-02T14:30:00Z, or seconds since 1970"
     )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is given twice; keep one")
-    return dict(pairs)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number; write null for a sensor that is not known")

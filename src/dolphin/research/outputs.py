@@ -1,11 +1,11 @@
-"""A run's folder: it appears whole, or not at all."""
+"""A run's folder, or a model's: it appears whole, or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ RUN_FILES = ("summary.json", "trades.parquet", "trades.csv", "equity.parquet", "
 
 
 @contextmanager
-def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
+def run_folder(out: Path, *, force: bool, files: Sequence[str] = RUN_FILES, what: str = "run") -> Iterator[Path]:
     """Yield a fresh folder beside `out` that becomes `out` when the block ends, and vanishes when it fails.
 
-    Raises DataError when `out` cannot be written, is a file, or holds anything: a run needs `force` to be replaced,
-    and a folder with other people's files is never touched."""
-    _check_target(out, force=force)
+    `files` are the names that such a folder may hold, `what` is its kind in messages. Raises DataError when `out`
+    cannot be written, is a file, or holds anything: a run needs `force` to be replaced, and a folder with other
+    people's files is never touched."""
+    check_target(out, force=force, files=files, what=what)
     absent = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -38,17 +39,18 @@ def run_folder(out: Path, *, force: bool) -> Iterator[Path]:
         remove_empty(absent)
 
 
-def _check_target(out: Path, *, force: bool) -> None:
+def check_target(out: Path, *, force: bool, files: Sequence[str] = RUN_FILES, what: str = "run") -> None:
+    """Refuse an `out` that `run_folder` would refuse, before the work that is to fill it."""
     if not out.exists():
         return
     if not out.is_dir():
         raise DataError(f"--out {out}: is a file; expected a folder for the results")
     held = sorted(p.name for p in out.iterdir())
-    strange = [name for name in held if name not in RUN_FILES]
+    strange = [name for name in held if name not in files]
     if strange:
-        raise DataError(f"--out {out}: holds {strange[0]}, which is not part of a run; choose another folder")
+        raise DataError(f"--out {out}: holds {strange[0]}, which is not part of a {what}; choose another folder")
     if held and not force:
-        raise DataError(f"--out {out}: already holds a run; give another folder, or --force to replace it")
+        raise DataError(f"--out {out}: already holds a {what}; give another folder, or --force to replace it")
     if not os.access(out.parent, os.W_OK):
         raise DataError(f"--out {out}: its parent folder cannot be written; choose another folder")
 

@@ -13,11 +13,10 @@ def write_report(path: Path, data: ReportData) -> None:
     The page needs nothing beside itself: charts, style and scripts are inside. Raises OSError when the folder does
     not exist or cannot be written.
     """
-    from dolphin.market.atomic import atomic_path
+    from dolphin.ui.report.document import write_document
     from dolphin.ui.report.page import parts
 
-    with atomic_path(path) as temp, temp.open("wb") as file:
-        file.writelines(parts(data))
+    write_document(path, parts(data))
 
 
 __all__ = ["write_report"]

@@ -1,27 +1,18 @@
-"""One file, no network: the sections, the charts' data, the style, and the chart library itself.
-
-A content security policy in the page forbids every request, and lets only the scripts written here run (by hash),
-so that neither a chart library nor a hostile asset name could ever phone home.
-"""
+"""The tearsheet: which charts and sections, in which order, and what is said above each."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
-from importlib import resources
-from typing import Any
 
 from dolphin.research.reportdata import ReportData
 from dolphin.ui.report import breaker, sections, survival
-from dolphin.ui.report.numbers import esc, is_number, level, whole
+from dolphin.ui.report.document import document, serialised
+from dolphin.ui.report.numbers import is_number, level, whole
 from dolphin.ui.report.series import Figure
 from dolphin.ui.report.sumcharts import bridge_figure, hold_figure, result_figure
 from dolphin.ui.report.timecharts import equity_figure, leverage_figure, velocity_figure
 
 _NO_TRADES = "No trade closed in this run."
-_BOOT = 'document.documentElement.dataset.theme=matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";'
 
 
 def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
@@ -44,34 +35,11 @@ def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
 
 
 def parts(data: ReportData) -> Iterator[bytes]:
-    """The page piece by piece as UTF-8, so that writing it needs no more memory than its largest piece."""
-    # As text the chart library would take four bytes a character.
-    library = _chart_library()
-    for piece in _pieces(data, library):
-        yield piece if isinstance(piece, bytes) else piece.encode()
-
-
-def _pieces(data: ReportData, library: bytes) -> Iterator[str | bytes]:
-    charts = {name: _json(figure).encode() for name, figure in figures(data)}
-    script = _own("page.js")
-    policy = _policy(_BOOT.encode(), library, script.encode())
-    title = (
-        f"{str(data.summary.get('profile', '')).upper()} {data.summary.get('from', '')} {data.summary.get('to', '')}"
-    )
-    yield (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{policy}'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{esc(title.strip())} · tearsheet</title>'
-        f'<link rel="icon" href="data:,"><style>{_own("style.css")}</style><script>{_BOOT}</script></head><body>'
-    )
-    yield from _body(data, charts)
-    yield '<script type="application/json" id="charts">{'
-    for k, name in enumerate(tuple(charts)):
-        yield f'{"," if k else ""}"{name}":'
-        yield charts.pop(name)
-    yield "}</script><script>"
-    yield library
-    yield f"</script><script>{script}</script></body></html>\n"
+    """The page piece by piece as UTF-8."""
+    summary = data.summary
+    charts = serialised(figures(data))
+    title = f"{str(summary.get('profile', '')).upper()} {summary.get('from', '')} {summary.get('to', '')}"
+    return document(f"{title.strip()} · tearsheet", _body(data, charts), charts)
 
 
 def _body(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
@@ -150,26 +118,3 @@ def _velocity_words(data: ReportData) -> str:
         f"{level(data.thresholds.entry)}; from {level(data.thresholds.extreme)} on it counts as extreme. Triangles "
         "and ticks are entries. The axis opens on all but the outermost bars; double-click shows every one."
     )
-
-
-def _policy(*scripts: bytes) -> str:
-    """The page may run these scripts and draw; it may not fetch anything from anywhere."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s).digest()).decode()}'" for s in scripts)
-    # WebGL point clouds compile small functions at run time, hence 'unsafe-eval'; charts style their nodes inline.
-    rules = f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
-    return f'<meta http-equiv="Content-Security-Policy" content="{rules}">'
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    # Plain ASCII: in memory a page of hover texts with one wide character among them takes twice the room.
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _own(name: str) -> str:
-    return resources.files("dolphin.ui.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _chart_library() -> bytes:
-    # The file is read rather than asked of plotly's Python side, whose imports cost as much as the rest of this page.
-    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()

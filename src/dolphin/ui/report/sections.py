@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dolphin.core.params import settable_names
@@ -35,9 +35,14 @@ def header(summary: Mapping[str, Any]) -> str:
         f"{counted(summary.get('bars'), 'bar')} of {number(summary.get('bar_seconds'), 0)} s",
         f"friction {esc(summary.get('friction', NONE))}",
     )
+    return masthead("tearsheet", f"{esc(profile)} {esc(summary.get('direction', ''))} {badge}", facts)
+
+
+def masthead(kind: str, heading: str, facts: Sequence[str]) -> str:
+    """The top of a page: what kind of page, its heading and its facts, both trusted markup."""
     return (
-        f'<header class="top">{_SPIRAL}<div><p class="house">DOLPHIN-NAUTILUS · tearsheet</p>'
-        f"<h1>{esc(profile)} {esc(summary.get('direction', ''))} {badge}</h1>"
+        f'<header class="top">{_SPIRAL}<div><p class="house">DOLPHIN-NAUTILUS · {esc(kind)}</p>'
+        f"<h1>{heading}</h1>"
         f'<p class="facts">{" · ".join(facts)}</p></div>'
         '<button id="theme" type="button" aria-label="Switch between light and dark">◐</button></header>'
     )
@@ -77,6 +82,11 @@ def cards(summary: Mapping[str, Any]) -> str:
         ("Win rate", percent(s.get("win_rate"), 1), counted(s.get("trades"), "trade"), ""),
         ("Exposure", percent(s.get("exposure"), 1), "of bars in a position", ""),
     )
+    return card_list(rows)
+
+
+def card_list(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    """Headline figures: name, value, words below, and the value's classes."""
     items = "".join(
         f'<div class="card"><dt>{esc(name)}</dt><dd class="value {css}">{esc(value)}</dd><dd>{esc(sub)}</dd></div>'
         for name, value, sub, css in rows
@@ -153,9 +163,13 @@ def identity(summary: Mapping[str, Any]) -> str:
         ("wall time", f"{number(summary.get('wall_s'))} s"),
         ("speed", f"{whole(summary.get('bars_per_s'))} bars/s"),
     ]
+    return provenance(summary.get("command", NONE), rows)
+
+
+def provenance(command: object, rows: Iterable[tuple[str, object]]) -> str:
+    """The command behind a page, and facts that identify what it was run on."""
     items = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(NONE if v is None else v)}</dd></div>" for k, v in rows)
-    command = esc(summary.get("command", NONE))
-    body = f'<pre class="command"><code>{command}</code></pre><dl class="identity">{items}</dl>'
+    body = f'<pre class="command"><code>{esc(command)}</code></pre><dl class="identity">{items}</dl>'
     return panel("How to get this page again", body)
 
 

@@ -1,0 +1,1 @@
+"""Training the forewarner: sampled configurations on resampled days, replayed by the real engine (SPEC §11)."""

@@ -1,0 +1,167 @@
+"""From a configuration to a report: features, probability, envelope, outcomes, neighbours (SPEC §11)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from dolphin.risk.forewarner.report import Neighbour, Report, status_of
+from dolphin.risk.forewarner.space import F8, SPACE, complete, units
+
+NEAREST = 5
+TENTH = 10.0
+"""Envelope points that one range's width beyond the range costs: one point for each tenth."""
+
+FIXED_PENALTY = TENTH
+"""What a changed fixed parameter costs: it has no range to measure by, so it counts as a whole range's width."""
+
+_LOGIT_BOUND = 1e-6
+_REMEMBERED = 512
+
+
+class Classifier(Protocol):
+    """Gives probabilities of (survival, catastrophe), float64 (n, 2), for features (n, P)."""
+
+    def predict_proba(self, features: F8) -> F8: ...  # noqa: D102 - scikit-learn's name
+
+
+class Regressor(Protocol):
+    """Gives predictions, float64 (n,), for features (n, P)."""
+
+    def predict(self, features: F8) -> F8: ...  # noqa: D102 - scikit-learn's name
+
+
+class OneClass(Protocol):
+    """Gives scores, float64 (n,), higher for what is more ordinary."""
+
+    def score_samples(self, features: F8) -> F8: ...  # noqa: D102 - scikit-learn's name
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """What training left behind.
+
+    `calibration` is slope and intercept over the classifier's log odds, None when it is used as it is.
+    `envelope_low` and `envelope_middle` are the fifth percentile and the median of held-out survivors' raw scores. Of
+    the K trials: `features` (K, P) unit coordinates, `roi` and `max_drawdown` fractions (K,), `catastrophe` bool (K,).
+    """
+
+    classifier: Classifier
+    envelope: OneClass
+    roi_model: Regressor
+    drawdown_model: Regressor
+    calibration: tuple[float, float] | None
+    envelope_low: float
+    envelope_middle: float
+    features: F8
+    roi: F8
+    max_drawdown: F8
+    catastrophe: NDArray[np.bool_]
+    forced: bool = False
+
+
+class Forewarner:
+    """Assesses configurations with `models`; remembers what it has assessed, since an engine asks the same few daily.
+
+    Determinism: a function of models and configuration. Not thread-safe.
+    """
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        self._known: dict[tuple[Any, ...], Report] = {}
+
+    def assess_config_dict(self, config: Mapping[str, Any]) -> Report:
+        """The report on `config`, parameters by name; what it leaves out has the champion's value.
+
+        Raises ConfigError for an unknown name or a value that is no number. A value that is not finite, or has no
+        place on its logarithmic scale, gives NaN everywhere and RED.
+        """
+        values, changed = complete(config)
+        key = (*values.values(), changed)
+        if key not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[key] = self._assess(values, changed)
+        return self._known[key]
+
+    def _assess(self, values: Mapping[str, float], changed: tuple[str, ...]) -> Report:
+        m, at = self.models, units(values)
+        outside = (*(p.name for p, u in zip(SPACE, at, strict=True) if not 0.0 <= u <= 1.0), *changed)
+        if not np.isfinite(at).all():
+            return Report(
+                catastrophic_probability=math.nan,
+                envelope_score=math.nan,
+                predicted_roi=math.nan,
+                predicted_max_drawdown=math.nan,
+                status=status_of(math.nan, math.nan),
+                outside=outside,
+                forced=m.forced,
+            )
+        inside = np.clip(at, 0.0, 1.0).reshape(1, -1)
+        # One row: starting a pool of threads would cost more than the trees.
+        with threadpool_limits(limits=1):
+            probability = float(probabilities(m.classifier, inside, m.calibration)[0])
+            score = float(normalised(m.envelope.score_samples(inside), m.envelope_low, m.envelope_middle)[0])
+            roi = float(m.roi_model.predict(inside)[0])
+            drawdown = float(m.drawdown_model.predict(inside)[0])
+        score -= outside_penalty(at) + FIXED_PENALTY * len(changed)
+        return Report(
+            catastrophic_probability=probability,
+            envelope_score=score,
+            predicted_roi=roi,
+            predicted_max_drawdown=drawdown,
+            status=status_of(probability, score),
+            nearest=self._nearest(at),
+            outside=outside,
+            forced=m.forced,
+        )
+
+    def _nearest(self, at: F8) -> tuple[Neighbour, ...]:
+        m = self.models
+        distances = np.sqrt(((m.features - at) ** 2).sum(axis=1))
+        rows = np.argsort(distances, kind="stable")[:NEAREST]
+        return tuple(
+            Neighbour(
+                trial=int(k),
+                distance=float(distances[k]),
+                roi=float(m.roi[k]),
+                max_drawdown=float(m.max_drawdown[k]),
+                catastrophe=bool(m.catastrophe[k]),
+            )
+            for k in rows
+        )
+
+
+def probabilities(classifier: Classifier, features: F8, calibration: tuple[float, float] | None) -> F8:
+    """Catastrophe probabilities (n,): the classifier's, or 1/(1 + exp(−(slope·log odds + intercept))) of them."""
+    raw = np.asarray(classifier.predict_proba(features)[:, 1], np.float64)
+    if calibration is None:
+        return raw
+    slope, intercept = calibration
+    return np.asarray(1.0 / (1.0 + np.exp(-(slope * log_odds(raw) + intercept))))
+
+
+def log_odds(probability: F8) -> F8:
+    """ln(p/(1 − p)), with p kept a millionth away from 0 and 1."""
+    p = np.clip(probability, _LOGIT_BOUND, 1.0 - _LOGIT_BOUND)
+    return np.asarray(np.log(p / (1.0 - p)))
+
+
+def normalised(raw: F8, low: float, middle: float) -> F8:
+    """Raw one-class scores so that survivors' fifth percentile is 0 and their median 1."""
+    return np.asarray((raw - low) / (middle - low))
+
+
+def outside_penalty(at: F8) -> float:
+    """Points taken off the envelope score: how far each coordinate lies outside [0, 1], in tenths of its range, summed.
+
+    The trees see the nearest point of the box instead, so moving further out never raises the score, and there is no
+    bound below.
+    """
+    return TENTH * float(np.maximum(np.maximum(-at, at - 1.0), 0.0).sum())
