@@ -184,7 +184,7 @@ def test_a_trial_is_the_engine_run_by_hand(archive: Path, bank: DayBank) -> None
             scale = before / scans[when].closes[0]
         trades += len(engine.begin_day(when, contiguous=follows))
         closes = scans[when].closes * scale
-        trades += len(engine.process_bars(bars_of(scans[when], None), closes)[1])
+        trades += len(engine.process_bars(bars_of(scans[when]), closes)[1])
         before = closes[-1]
     trades += len(engine.close_open(ExitReason.END_OF_DATA))
     outcome = run_trial(bank, Trial(0, RISKY, ((day(1), day(2)), (day(0), day(1)))), 25_000.0)

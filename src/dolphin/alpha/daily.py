@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.core.errors import ConfigError
 from dolphin.risk.acb import FIRST_ACB_BAR, AcbAnswer
+from dolphin.risk.forewarner.report import Status, mc_scale_of
 
 _NOT_DUE = 2**62
 
@@ -34,7 +35,7 @@ class McReport(Protocol):
     """What the forewarner says of one configuration."""
 
     @property
-    def status(self) -> Literal["OK", "ORANGE", "RED"]:
+    def status(self) -> Status:
         """RED: no entries that day; ORANGE: half the size."""
 
 
@@ -43,10 +44,6 @@ class Forewarner[R: McReport](Protocol):
 
     def assess_config_dict(self, cfg: Mapping[str, Any], /) -> R:
         """Judge a configuration, parameter names and values."""
-
-
-MC_SCALE: Mapping[str, float] = {"OK": 1.0, "ORANGE": 0.5, "RED": 1.0}
-"""`mc_scale` by status; RED sizes nothing, it forbids entries."""
 
 
 class DayPlan:
@@ -121,4 +118,4 @@ class DayPlan:
         boosted = {**self._base, "max_leverage": self._base["max_leverage"] * boost}
         self.report = self._forewarner.assess_config_dict(boosted)
         status = self.report.status
-        return MC_SCALE.get(status, 1.0), status not in ("OK", "ORANGE")  # a word that nobody knows is the worst one
+        return mc_scale_of(status), status not in ("OK", "ORANGE")  # a word that nobody knows is the worst one

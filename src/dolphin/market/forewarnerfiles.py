@@ -100,6 +100,11 @@ class DolphinForewarner(Forewarner):
         models, self.card = read_model(Path(models_dir))
         super().__init__(models)
 
+    @property
+    def identity(self) -> str:
+        """A hash (hex) over what was trained and every file of it."""
+        return _hash(msgspec.json.encode(self.card))
+
 
 def write_model(folder: Path, card: ModelCard, models: Models, trials: pa.Table) -> ModelCard:
     """Write a model into `folder`, which holds `report.html` and nothing else of it; give the card as written.

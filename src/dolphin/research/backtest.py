@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,15 @@ from dolphin.core.errors import ConfigError, DataError
 from dolphin.core.params import DIRECTIONS, EngineParams, Friction, build_params
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
-from dolphin.research.circuit import BreakerRun, DailyBreaker
+from dolphin.research.circuit import BreakerRun
+from dolphin.research.layers import Layers
 from dolphin.research.reportdata import MAX_POINTS, decimate
 from dolphin.research.scanning import scan_archive, warm_up_days
-from dolphin.research.survival import SensorSource, SurvivalReplay, SurvivalRun
+from dolphin.research.survival import SensorSource, SurvivalRun
 from dolphin.scan.layout import GAP_BARS
+
+if TYPE_CHECKING:
+    from dolphin.research.gate import GateRun
 
 Advance = Callable[[int], None]
 DaySink = Callable[[ScanDay, Record], None]
@@ -34,9 +38,12 @@ DaySink = Callable[[ScanDay, Record], None]
 
 @dataclass(frozen=True)
 class BacktestSpec:
-    """What to run. `overrides` are `--set` texts; `first` and `last` are days, both included; `factors` is a folder of
-    factor files that turns the circuit breaker on, None leaves boost 1 and beta 0; `sensors` turns the survival stack
-    on, None leaves the posture at APEX."""
+    """What to run. `overrides` are `--set` texts; `first` and `last` are days, both included.
+
+    Three layers, each off when None: `factors`, a folder of factor files, turns the circuit breaker on (else boost 1
+    and beta 0); `forewarner`, a model's folder, has every day judged; `sensors` turns the survival stack on (else
+    APEX).
+    """
 
     data: Path
     profile: str = "blue"
@@ -46,6 +53,7 @@ class BacktestSpec:
     last: date | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     factors: Path | None = None
+    forewarner: Path | None = None
     sensors: SensorSource | None = None
 
     def direction(self) -> Direction:
@@ -85,6 +93,7 @@ class BacktestResult:
     wall_s: float
     notes: tuple[str, ...]
     breaker: BreakerRun | None = None
+    gate: GateRun | None = None
     survival: SurvivalRun | None = None
 
 
@@ -94,63 +103,75 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
     `advance` is called with the number of bars done after each day. What is open at the end closes at the last price,
     reason END_OF_DATA; between files that are not consecutive days, reason DATA_GAP (SPEC §6). Raises DataError or
     ConfigError for bad input. Determinism: a function of the archive and the spec alone."""
-    started = time.perf_counter()
-    direction, params = spec.direction(), spec.params()
-    whole = Archive.open(spec.data)
-    archive = whole.select(spec.first, spec.last)
-    breaker = None if spec.factors is None else DailyBreaker(spec.factors, archive.days)
-    survival = None if spec.sensors is None else SurvivalReplay(spec.sensors, archive)
-    engine = NDAlphaEngine(params, archive.assets, direction, spec.capital)
-    engine.set_acb(None if breaker is None else breaker.acb)
-    engine.set_survival(None if survival is None else survival.feed)
-    trades: list[NDArray[Any]] = []
-    points: list[dict[str, NDArray[Any]]] = []
-    day_equity: list[float] = []
-    notes = _Notes(whole, archive)
-    per_day = max(40, MAX_POINTS // len(archive.days))
-    peak = spec.capital
+    replay = Replay(spec)
     for scans in stream_scans(spec):
-        trades.append(engine.begin_day(scans.day))
-        if survival is not None:
-            survival.begin_day(scans)
-        events, closed = engine.process_bars(bars_of(scans), scans.closes)
-        trades.append(closed)
-        if breaker is not None:
-            breaker.take(scans.day, engine.acb_answer)
-        if survival is not None:
-            survival.take(scans, events)
-        if scans.day == archive.days[-1]:
-            trades.append(_close_at_end(engine, events))
-        day_equity.append(float(engine.end_day()["equity"]))
-        thinned, peak = _thin(scans, events, peak, per_day)
-        points.append(thinned)
-        notes.take(scans)
+        events = replay.take(scans)
         if sink is not None:
             sink(scans, events)
         if advance is not None:
             advance(scans.rows)
-    core = engine.state.core
-    return BacktestResult(
-        spec=spec,
-        params=params,
-        direction=direction,
-        archive=archive,
-        assets=archive.assets,
-        trades=np.concatenate([np.asarray(t) for t in trades]),
-        days=list(archive.days),
-        day_equity=day_equity,
-        points={name: np.concatenate([p[name] for p in points]) for name in points[0]},
-        gates=np.array(core.gates),
-        bars=int(core.bar_count),
-        bars_in_position=int(core.bars_in_position),
-        max_drawdown=float(core.max_drawdown),
-        capital_end=engine.capital,
-        state_hash=engine.state_hash(),
-        wall_s=time.perf_counter() - started,
-        notes=(*notes.lines(), *(note for part in (breaker, survival) if part is not None for note in part.notes())),
-        breaker=None if breaker is None else breaker.run(),
-        survival=None if survival is None else survival.run(),
-    )
+    return replay.result()
+
+
+class Replay:
+    """One engine and its risk layers on their way through the days of an archive; `take` wants them in order."""
+
+    def __init__(self, spec: BacktestSpec) -> None:
+        self._started = time.perf_counter()
+        self.spec, self._params, self._direction = spec, spec.params(), spec.direction()
+        whole = Archive.open(spec.data)
+        self.archive = whole.select(spec.first, spec.last)
+        self._layers = Layers.of(spec)
+        self._engine = NDAlphaEngine(self._params, self.archive.assets, self._direction, spec.capital)
+        self._layers.attach(self._engine)
+        self._trades: list[NDArray[Any]] = []
+        self._points: list[dict[str, NDArray[Any]]] = []
+        self._day_equity: list[float] = []
+        self._notes = _Notes(whole, self.archive)
+        self._per_day = max(40, MAX_POINTS // len(self.archive.days))
+        self._peak = spec.capital
+
+    def take(self, scans: ScanDay) -> Record:
+        """Step one day's bars; give its EVENT records (T,)."""
+        engine = self._engine
+        self._trades.append(engine.begin_day(scans.day))
+        self._layers.begin_day(scans)
+        events, closed = engine.process_bars(bars_of(scans), scans.closes)
+        self._trades.append(closed)
+        self._layers.take(scans, events, engine)
+        if scans.day == self.archive.days[-1]:
+            self._trades.append(_close_at_end(engine, events))
+        self._day_equity.append(float(engine.end_day()["equity"]))
+        thinned, self._peak = _thin(scans, events, self._peak, self._per_day)
+        self._points.append(thinned)
+        self._notes.take(scans)
+        return events
+
+    def result(self) -> BacktestResult:
+        """What the days have come to."""
+        core, layers = self._engine.state.core, self._layers
+        return BacktestResult(
+            spec=self.spec,
+            params=self._params,
+            direction=self._direction,
+            archive=self.archive,
+            assets=self.archive.assets,
+            trades=np.concatenate([np.asarray(t) for t in self._trades]),
+            days=list(self.archive.days),
+            day_equity=self._day_equity,
+            points={name: np.concatenate([p[name] for p in self._points]) for name in self._points[0]},
+            gates=np.array(core.gates),
+            bars=int(core.bar_count),
+            bars_in_position=int(core.bars_in_position),
+            max_drawdown=float(core.max_drawdown),
+            capital_end=self._engine.capital,
+            state_hash=self._engine.state_hash(),
+            wall_s=time.perf_counter() - self._started,
+            notes=(*self._notes.lines(), *layers.notes()),
+            breaker=None if layers.breaker is None else layers.breaker.run(),
+            gate=None if layers.gate is None else layers.gate.run(),
+            survival=None if layers.survival is None else layers.survival.run(),
+        )
 
 
 def bars_of(scans: ScanDay) -> Record:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dolphin.core.errors import DataError
+from dolphin.market.archive import Archive
 from dolphin.market.factorfiles import factor_dates, read_factors, read_w750
-from dolphin.risk.acb import FACTORS, AcbAnswer, AdaptiveCircuitBreaker
+from dolphin.market.tables import ScanDay
+from dolphin.risk.acb import FACTORS, FIRST_ACB_BAR, AcbAnswer, AdaptiveCircuitBreaker
 
 _NAMED = 5
 """Dates that a remark names before it only counts."""
@@ -72,6 +74,8 @@ class DailyBreaker:
         self._preloaded = 0
         self._unscanned: list[date] = []
         self._short_history = 0
+        self._first = days[0]
+        self._learnt = 0
         digest = hashlib.sha256()
         for day in (d for d in dates if d < days[0]):
             velocities = read_w750(folder, day)
@@ -83,6 +87,19 @@ class DailyBreaker:
             self.acb.set_factors(day, factors)
             digest.update(_line(day, factors))
         self._identity = digest.hexdigest()
+
+    def learn_earlier(self, whole: Archive) -> None:
+        """Take the w750 velocities of the archive's own scanned days before the run; they replace those of files."""
+        if whole.kind != "scans":
+            return
+        for day in whole.days:
+            if day >= self._first:
+                break
+            scans = whole.read(day, ())
+            if isinstance(scans, ScanDay) and scans.rows >= FIRST_ACB_BAR:
+                velocities = scans.signal("v750_lambda_max_velocity")[:FIRST_ACB_BAR].tolist()
+                self.acb.add_w750(day, velocities)
+                self._learnt += any(map(math.isfinite, velocities))
 
     def take(self, day: date, answer: AcbAnswer | None) -> None:
         """Note what the engine was told on `day`; None: the day was too short to ask."""
@@ -106,6 +123,8 @@ class DailyBreaker:
             lines.append(f"No factors for {_named(without)}: missing, not zero, so the boost is 1 there.")
         if self._preloaded:
             lines.append(f"The breaker's w750 history starts with {self._preloaded} earlier date(s) of factor files.")
+        if self._learnt:
+            lines.append(f"The breaker's w750 history starts with {self._learnt} earlier date(s) of the archive.")
         if self._short_history:
             lines.append(
                 f"On {self._short_history} day(s) fewer than 20 earlier dates had a w750 velocity, so beta was 0.2."

@@ -133,7 +133,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
             "kind": archive.kind,
             "manifest_hash": archive.identity(),
             "assets": len(result.assets),
-            **_factors_identity(result),
+            **_identities(result),
         },
         "from": result.days[0].isoformat(),
         "to": result.days[-1].isoformat(),
@@ -150,6 +150,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
         ),
         "gates": {gate.name: int(result.gates[gate]) for gate in Gate},
         **({} if result.breaker is None else {"acb": [day.plain() for day in result.breaker.days]}),
+        **({} if result.gate is None else {"mc": [day.plain() for day in result.gate.days]}),
         **_survival(result, columns),
         "state_hash": result.state_hash,
         "wall_s": round(result.wall_s, 4),
@@ -163,11 +164,14 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
     }
 
 
-def _factors_identity(result: BacktestResult) -> dict[str, str]:
-    """Where the circuit breaker's factors came from, and a hash over the values used; nothing without them."""
-    if result.breaker is None:
-        return {}
-    return {"factors": str(result.spec.factors), "factors_hash": result.breaker.identity}
+def _identities(result: BacktestResult) -> dict[str, str]:
+    """Where the layers' input came from, and a hash over the values used; nothing for a layer that is off."""
+    told: dict[str, str] = {}
+    if result.breaker is not None:
+        told |= {"factors": str(result.spec.factors), "factors_hash": result.breaker.identity}
+    if result.gate is not None:
+        told |= {"forewarner": str(result.spec.forewarner), "forewarner_hash": result.gate.identity}
+    return told
 
 
 def _survival(result: BacktestResult, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

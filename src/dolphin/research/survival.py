@@ -19,6 +19,7 @@ from dolphin.market.archive import Archive
 from dolphin.market.sensorfiles import SensorFile, read_sensors
 from dolphin.market.tables import ScanDay
 from dolphin.research.reportdata import SurvivalSeries, decimate
+from dolphin.risk.posture import ALLOWED
 from dolphin.risk.sensors import SENSORS
 from dolphin.risk.stack import CATEGORY_NAMES
 
@@ -160,8 +161,8 @@ class SurvivalReplay:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know: what stands in for sensors that were not recorded, and when."""
         if self._file is None:
-            return (_OWN_NOTE,)
-        lines = []
+            return (_OWN_NOTE, *self._locked())
+        lines = list(self._locked())
         if self._supplied:
             lines.append(f"The sensor file never holds {_and(self._supplied)}: the replay supplies its own.")
         spiked = bool(np.any(self._file.readings.dvol_spike != 0))  # without a spike nobody asks for its age
@@ -178,6 +179,20 @@ class SurvivalReplay:
                 "the sensors counted as not known, which is HIBERNATE."
             )
         return tuple(lines)
+
+    def _locked(self) -> tuple[str, ...]:
+        """A last spell without entries of a day or more, where the replay's own drawdown is read: it cannot end."""
+        stamps, postures = (np.concatenate(part) for part in zip(*self._spells, strict=True))
+        if not len(stamps):
+            return ()
+        since, posture = int(stamps[-1]), Posture(int(postures[-1]))
+        if "drawdown" not in self._supplied or ALLOWED[posture].entries or self._end_ns - since < NS_PER_DAY:
+            return ()
+        line = (
+            f"{posture.name} from {ns_to_iso(since)} to the end: without entries the drawdown cannot recover, and as "
+            "long as it does not, the posture stays. A person has to decide there."
+        )
+        return (line,)
 
 
 def _file_for(path: Path, archive: Archive) -> SensorFile:

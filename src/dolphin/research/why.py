@@ -17,8 +17,7 @@ from dolphin.core.errors import ConfigError
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestSpec, bars_of, stream_scans
-from dolphin.research.circuit import DailyBreaker
-from dolphin.research.survival import SurvivalReplay
+from dolphin.research.layers import Layers
 
 ENTRY_NUMBERS = (
     *("ars", "chg_bps", "confidence", "strength", "trend_mult", "bucket_boost", "streak_mult", "market_ob_mult"),
@@ -52,10 +51,7 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explana
     if asset is not None and asset not in archive.assets:
         raise ConfigError(f"--asset {asset}: not among the archive's {len(archive.assets)} assets")
     engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
-    if spec.factors is not None:
-        engine.set_acb(DailyBreaker(spec.factors, archive.days).acb)
-    if spec.sensors is not None:
-        engine.set_survival(SurvivalReplay(spec.sensors, archive).feed)
+    Layers.of(spec).attach(engine)
     for scans in stream_scans(spec):
         engine.begin_day(scans.day)
         bars = bars_of(scans)

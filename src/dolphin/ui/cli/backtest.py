@@ -13,6 +13,7 @@ import click
 from dolphin.ui.cli.compiling import ready_kernels
 from dolphin.ui.cli.console import emit_json, json_option, note, print_table, progress
 from dolphin.ui.cli.options import run_options
+from dolphin.ui.layerwords import layer_lines
 
 if TYPE_CHECKING:
     from dolphin.research.backtest import BacktestSpec
@@ -24,8 +25,10 @@ Examples:
   dolphin backtest --data days --profile green --set max_hold_bars=60 --out run3 --force
   dolphin backtest --data days --factors factors --out run4
   dolphin backtest --data days --sensors sensors.jsonl --out run5
+  dolphin backtest --data days --factors factors --forewarner model --compare none,acb,acb+mc,full --out layers
 \b
---out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing.
+--out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing;
+with --compare summary.json and report.html over all runs, and a folder with these five files for each.
 """
 
 
@@ -34,22 +37,27 @@ Examples:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results; must not hold a run."
 )
+@click.option(
+    "--compare",
+    metavar="LAYERS",
+    help="Runs side by side, such as none,acb,acb+mc,full: acb is the circuit breaker (--factors), mc the forewarner "
+    "(--forewarner), survival the survival stack (--sensors, else the replay's own), full all three.",
+)
 @click.option("--force", is_flag=True, help="Replace a run that --out already holds.")
 @json_option
-def backtest(spec: BacktestSpec, out: Path, force: bool, as_json: bool) -> None:
+def backtest(spec: BacktestSpec, out: Path, compare: str | None, force: bool, as_json: bool) -> None:
     """Replay the engine over an archive and write a tearsheet."""
+    if compare is not None:
+        _compare(spec, out, compare, force, as_json)
+        return
     from dolphin.market.archive import Archive
-    from dolphin.research.circuit import DailyBreaker
+    from dolphin.research.layers import Layers
     from dolphin.research.outputs import run_folder
-    from dolphin.research.survival import SurvivalReplay
 
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
     with run_folder(out, force=force) as folder:
-        if spec.factors is not None:
-            DailyBreaker(spec.factors, archive.days)  # a bad factor file is refused before anything is compiled
-        if spec.sensors is not None:
-            SurvivalReplay(spec.sensors, archive)  # and so is a bad sensor file
+        Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
         ready_kernels(archive.kind, quiet=as_json)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress("replaying", bars, "bars", quiet=as_json) as advance:
@@ -58,6 +66,29 @@ def backtest(spec: BacktestSpec, out: Path, force: bool, as_json: bool) -> None:
         emit_json(summary)
     else:
         _show(summary, out)
+
+
+def _compare(spec: BacktestSpec, out: Path, layers: str, force: bool, as_json: bool) -> None:
+    from dolphin.market.archive import Archive
+    from dolphin.research.comparison import layer_specs, parse_layers
+    from dolphin.research.layers import Layers
+    from dolphin.research.outputs import RUN_FILES, run_folder
+    from dolphin.ui.cli.comparing import show_comparison, write_comparison_run
+
+    names = parse_layers(layers)
+    specs = layer_specs(spec, names)
+    archive = Archive.open(spec.data).select(spec.first, spec.last)
+    with run_folder(out, force=force, files=(*RUN_FILES, *names)) as folder:
+        for each in specs.values():
+            Layers.of(each)
+        ready_kernels(archive.kind, quiet=as_json)
+        bars = sum(archive.entry(day).rows for day in archive.days)
+        with progress(f"replaying {len(names)} times", bars, "bars", quiet=as_json) as advance:
+            summary = write_comparison_run(specs, folder, command_line(), advance)
+    if as_json:
+        emit_json(summary)
+    else:
+        show_comparison(summary, out)
 
 
 def _write_run(spec: BacktestSpec, folder: Path, advance: Any) -> dict[str, Any]:
@@ -74,21 +105,6 @@ def _write_run(spec: BacktestSpec, folder: Path, advance: Any) -> dict[str, Any]
     write_json_atomic(folder / "summary.json", summary)
     write_report(folder / "report.html", report_data(result, summary, columns))
     return summary
-
-
-def _breaker_rows(days: list[dict[str, Any]] | None) -> list[tuple[str, str]]:
-    if days is None:
-        return []
-    boosted = [day["boost"] for day in days if day["boost"] > 1.0]
-    highest = f", at most {max(boosted):.3f}" if boosted else ""
-    return [("circuit breaker", f"boost on {len(boosted)} of {len(days)} days{highest}")]
-
-
-def _survival_rows(told: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if told is None:
-        return []
-    spent = [(f"time in {name}", f"{100.0 * row['share']:.2f} %") for name, row in told["postures"].items()]
-    return [*spent, ("signals halted by the posture", f"{told['entries_blocked']:,}")]
 
 
 def command_line() -> str:
@@ -122,8 +138,7 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         ("PnL: slippage", f"{pnl['slippage']:+,.2f}"),
         ("PnL: modelled edge (not money)", f"{pnl['modelled_edge']:+,.2f}"),
         ("PnL: net", f"{pnl['net']:+,.2f}"),
-        *_breaker_rows(summary.get("acb")),
-        *_survival_rows(summary.get("survival")),
+        *layer_lines(summary),
     ]
     print_table(title, rows, ("figure", "value"))
     speed = f"{summary['bars']:,} bars in {summary['wall_s']:.2f} s"

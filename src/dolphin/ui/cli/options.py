@@ -46,6 +46,12 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Folder of factor files: turns the circuit breaker on.",
     )
     @click.option(
+        "--forewarner",
+        metavar="MODEL",
+        type=click.Path(path_type=Path),
+        help="Folder of a trained model: lets the forewarner gate every day.",
+    )
+    @click.option(
         "--sensors",
         metavar="FILE|own",
         help="Recorded sensor readings, or the replay's own alone: turns the survival stack on.",
@@ -60,6 +66,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         friction: str,
         assignments: tuple[str, ...],
         factors: Path | None,
+        forewarner: Path | None,
         sensors: str | None,
         **rest: Any,
     ) -> Any:
@@ -74,6 +81,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             last=_day(last, "--to"),
             overrides=_assignments(assignments),
             factors=factors,
+            forewarner=forewarner,
             sensors=_sensors(sensors),
         )
         check_spec(spec)

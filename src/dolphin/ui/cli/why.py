@@ -33,10 +33,13 @@ The replay runs from the first day (or --from) up to that bar, so the answer is 
 def why(spec: BacktestSpec, at: str, asset: str | None, as_json: bool) -> None:
     """Explain the decision at one bar, or the first gate that refused an entry."""
     from dolphin.market.archive import Archive
+    from dolphin.research.layers import Layers
     from dolphin.research.why import explain
 
     at_ns = iso_to_ns(at, "--at")
-    ready_kernels(Archive.open(spec.data).kind, quiet=as_json)
+    archive = Archive.open(spec.data)
+    Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
+    ready_kernels(archive.kind, quiet=as_json)
     told = explain(spec, at_ns, asset)
     if as_json:
         emit_json(asdict(told))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
 import numpy as np
 
-from dolphin.core.clock import NS_PER_DAY, date_start_ns
 from dolphin.research.reportdata import ReportData
 from dolphin.ui.report.numbers import NONE, number, tone, usd, whole
 from dolphin.ui.report.sections import chart, panel
-from dolphin.ui.report.series import Figure, ink, net_of, packed, stamps
+from dolphin.ui.report.series import Figure, net_of
 from dolphin.ui.report.tables import Cell, figure, table
-from dolphin.ui.report.timecharts import TIME_AXIS, span
+from dolphin.ui.report.timecharts import TIME_AXIS, day_steps, span
 
 _CAPTION = (
     "Boost (from funding, implied volatility, Fear & Greed and taker flow) and beta (from the slow window's velocity), "
@@ -31,24 +29,10 @@ def breaker_figure(data: ReportData) -> Figure | None:
     days = data.summary.get("acb")
     if not days or not len(data.bars.ts_ns):
         return None
-    starts = [date_start_ns(date.fromisoformat(day["date"])) for day in days]
-    # The last step reaches over its own day.
-    x = stamps(np.array([*starts, starts[-1] + NS_PER_DAY], dtype=np.int64))
-    traces = []
-    for name, axis, colour in (("boost", "y", "accent"), ("beta", "y2", "loss")):
-        values = [float(day[name]) for day in days]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "x": x,
-                "y": packed(np.array([*values, values[-1]])),
-                "yaxis": axis,
-                "line": {"color": ink(colour), "width": 1.8, "shape": "hv"},
-                "hovertemplate": f"{name} %{{y:.3f}}<extra></extra>",
-            }
-        )
+    traces = [
+        day_steps(days, name, [float(day[name]) for day in days], axis=axis, colour=colour)
+        for name, axis, colour in (("boost", "y", "accent"), ("beta", "y2", "loss"))
+    ]
     top = max(1.0, *(float(day["boost"]) for day in days))
     layout = {
         "height": 300,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from dolphin.research.reportdata import ReportData
-from dolphin.ui.report import breaker, sections, survival
+from dolphin.ui.report import breaker, gate, sections, survival
 from dolphin.ui.report.document import document, serialised
 from dolphin.ui.report.numbers import is_number, level, whole
 from dolphin.ui.report.series import Figure
@@ -26,6 +26,7 @@ def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
         "result": lambda: result_figure(data.trades),
         "leverage": lambda: leverage_figure(data),
         "breaker": lambda: breaker.breaker_figure(data),
+        "gate": lambda: gate.gate_figure(data),
         "survival": lambda: survival.survival_figure(data),
     }
     for name, make in makers.items():
@@ -87,6 +88,7 @@ def _sections(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
         ),
     )
     yield breaker.section(data)
+    yield gate.section(data)
     yield survival.section(data)
     yield sections.calendars(data)
     yield sections.by_reason(summary)

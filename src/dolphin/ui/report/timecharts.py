@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dolphin.core.clock import NS_PER_DAY, date_start_ns
 from dolphin.research.metrics import TradeTable
 from dolphin.research.reportdata import BarSeries, ReportData, Thresholds
 from dolphin.ui.report.numbers import level
@@ -67,6 +70,23 @@ def equity_figure(data: ReportData) -> Figure | None:
         "shapes": level if start is not None else [],
     }
     return {"data": traces + _position_strip(data.trades), "layout": layout, "link": "time"}
+
+
+def day_steps(
+    days: Sequence[Mapping[str, Any]], name: str, values: Sequence[float], *, axis: str, colour: str, digits: int = 3
+) -> dict[str, Any]:
+    """A value per day as steps; `days` hold `date`, and the last step reaches over its own day."""
+    starts = [date_start_ns(date.fromisoformat(day["date"])) for day in days]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": stamps(np.array([*starts, starts[-1] + NS_PER_DAY], dtype=np.int64)),
+        "y": packed(np.array([*values, values[-1]], dtype=np.float64)),
+        "yaxis": axis,
+        "line": {"color": ink(colour), "width": 1.8, "shape": "hv"},
+        "hovertemplate": f"{name} %{{y:.{digits}f}}<extra></extra>",
+    }
 
 
 def velocity_figure(data: ReportData) -> Figure | None:
