@@ -1,9 +1,10 @@
-"""The engine over the same prices: `python -m bench.dolphin_replay FILE REPEATS days|whole|books|sensors`.
+"""The engine over the same prices: `python -m bench.dolphin_replay FILE REPEATS HOW [MODEL]`.
 
-Every rule of the champion, one EVENT record a bar and one TRADE record a trade, through `NDAlphaEngine.process_bars`:
-`days` one call per day with `begin_day`, as a backtest does; `whole` one call; `books` one call with made order books,
-so that the book's rules run too; `sensors` the days once more with a reading at every bar. `--make FILE DAYS` writes
-the prices file.
+Every rule of the champion, one EVENT record a bar and one TRADE record a trade, through `NDAlphaEngine.process_bars`.
+HOW is `days`: one call per day with `begin_day`, as a backtest does; `whole`: one call; `books`: one call with made
+order books, so that the book's rules run too; `sensors`: the days once more with a reading at every bar; `layers`:
+those with the circuit breaker on factors of every day and the forewarner of the trained MODEL as well. `--make FILE
+DAYS` writes the prices file.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from dolphin.alpha.feed import HEALTHY, SensorFeed  # noqa: E402
 from dolphin.alpha.layout import ASSET_BOOK, MARKET_BOOK, records  # noqa: E402
 from dolphin.core.codes import Direction  # noqa: E402
 from dolphin.core.params import build_params  # noqa: E402
+from dolphin.research.gate import DailyGate  # noqa: E402
+from dolphin.risk.acb import AdaptiveCircuitBreaker  # noqa: E402
 from dolphin.risk.sensors import READING, SENSORS, put_reading  # noqa: E402
 
 READY = time.perf_counter()
 
 CAPITAL = 25_000.0
+FIRST = date(2024, 1, 1)
 PER_DAY = 1440
 
 
@@ -87,26 +91,41 @@ def made_readings(ts: Any) -> Any:
     return rows
 
 
-def runner(path: str, how: str) -> Callable[[], int]:
+def made_breaker(days: int) -> AdaptiveCircuitBreaker:
+    """Twenty dates of history, and factors for every day: every third has a boost."""
+    acb = AdaptiveCircuitBreaker()
+    for k in range(20):
+        acb.add_w750(FIRST - timedelta(days=k + 1), [0.0] * 10)
+    for k in range(days):
+        acb.set_factors(FIRST + timedelta(days=k), {"dvol_btc": [(50.0, 60.0, 90.0)[k % 3]], "fng": [20.0]})
+    return acb
+
+
+def runner(path: str, how: str, model: str | None) -> Callable[[], int]:
     """One whole replay from a fresh engine; gives its number of trades."""
     with np.load(path) as file:
         ts, closes, assets = file["ts_ns"], file["closes"], tuple(str(a) for a in file["assets"])
         signals = {name: file[name] for name in ("vel_div", "v50", "v750")}
-    by_day = how in ("days", "sensors")
+    by_day = how in ("days", "sensors", "layers")
     cuts = range(0, len(ts), PER_DAY) if by_day else (0,)
     length = PER_DAY if by_day else len(ts)
     parts = [slice(k, k + length) for k in cuts]
     bars = [day_bars(ts[p], {name: column[p] for name, column in signals.items()}) for p in parts]
     markets, books = made_books(len(ts), len(assets)) if how == "books" else (None, None)
-    readings = made_readings(ts) if how == "sensors" else None
+    readings = made_readings(ts) if how in ("sensors", "layers") else None
+    params = build_params({}, "modelled")
+    gate = DailyGate(Path(model), params, Direction.SHORT) if how == "layers" and model else None
 
     def run() -> int:
-        engine = NDAlphaEngine(build_params({}, "modelled"), assets, Direction.SHORT, CAPITAL)
+        engine = NDAlphaEngine(params, assets, Direction.SHORT, CAPITAL)
+        if gate is not None:
+            engine.set_acb(made_breaker(len(parts)))
+            engine.set_mc_forewarner(gate.warner, gate.base)
         feed = None if readings is None else SensorFeed(readings)
         engine.set_survival(feed)
         trades = 0
         for k, part in enumerate(parts):
-            trades += len(engine.begin_day(date(2024, 1, 1) + timedelta(days=k)))
+            trades += len(engine.begin_day(FIRST + timedelta(days=k)))
             if feed is not None:
                 feed.open_trace(len(bars[k]))
             trades += len(engine.process_bars(bars[k], closes[part], markets, books)[1])
@@ -120,7 +139,7 @@ def main(argv: list[str]) -> None:
     if argv[0] == "--make":
         make(Path(argv[1]), int(argv[2]))
         return
-    run = runner(argv[0], argv[2])
+    run = runner(argv[0], argv[2], argv[3] if len(argv) > 3 else None)
     peer.race(STARTED, READY, run, int(argv[1]), ("numpy", "numba"))
 
 

@@ -58,6 +58,16 @@ def replayed(name: str, data: Path, repeats: int) -> dict[str, Any]:
     return row(name, [used for used, _ in runs], bars=summary["bars"], trades=summary["trades"])
 
 
+def forewarned(trials: int) -> dict[str, Any]:
+    """`dolphin forewarner train`, from an archive of scans to a sealed model: trials, fits, page."""
+    data = market_folder(10, assets=48)
+    with tempfile.TemporaryDirectory(prefix="dolphin-bench-") as scratch:
+        scans, out = Path(scratch) / "scans", Path(scratch) / "model"
+        run_measured([dolphin(), "scan", "run", data, "--out", scans, "--json"])
+        train = [dolphin(), "forewarner", "train", "--data", scans, "--trials", str(trials), "--out", out]
+        return row(f"forewarner: {trials:,} trials of 5 days × 48 assets", [run_measured([*train, "--json"])])
+
+
 def first_compile(data: Path, repeats: int) -> dict[str, Any]:
     """The very first backtest after an installation: an empty cache folder each time."""
     runs = []
@@ -83,6 +93,7 @@ def main(argv: list[str]) -> None:
         helped(repeats + 3),
         replayed(f"backtest from prices, {days} days of 60-s bars × 50 assets", minutes, repeats),
         replayed("backtest from prices, one day of 5-s bars × 50 assets", seconds, repeats),
+        forewarned(200 if quick else 2_000),
         first_compile(one, 1 if quick else 2),
     ]
     for each in rows:

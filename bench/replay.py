@@ -11,11 +11,12 @@ import json
 import statistics
 import sys
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bench import peers
-from bench.common import BenchError, data_folder, run_measured, run_part, say, spread
+from bench.common import BenchError, data_folder, dolphin, market_folder, run_measured, run_part, say, spread
 
 
 @dataclass
@@ -44,6 +45,7 @@ def contenders(quick: bool) -> tuple[list[Contender], list[str]]:
         Contender("dolphin, one call", "bench.dolphin_replay", EVERY, ("whole",), repeats=few),
         Contender("dolphin, with order books", "bench.dolphin_replay", EVERY, ("books",), repeats=few),
         Contender("dolphin, with sensors", "bench.dolphin_replay", EVERY, ("sensors",), repeats=few),
+        Contender("dolphin, every layer", "bench.dolphin_replay", EVERY, ("layers", str(trained_model())), repeats=few),
         Contender("bare Numba loop", "bench.bare_loop", SIMPLE, repeats=few),
     ]
     missing = []
@@ -59,6 +61,16 @@ def contenders(quick: bool) -> tuple[list[Contender], list[str]]:
             continue
         found.append(Contender(label, module, SIMPLE, python=python, repeats=2 if name == "hftbacktest" else few))
     return found, missing
+
+
+def trained_model() -> Path:
+    """A forewarner's model, trained when there is none that this release reads."""
+    folder = data_folder() / f"model-{version('scikit-learn')}"
+    if not (folder / "SEAL").exists():
+        say("training a forewarner")
+        train = [dolphin(), "forewarner", "train", "--data", market_folder(10), "--trials", "400", "--out", folder]
+        run_measured([*train, "--force", "--json"])
+    return folder
 
 
 def prices_file(days: int) -> Path:

@@ -110,9 +110,23 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
         worst = max(r["error"] for r in parts["scanner"]["rows"])
         rows.append(["scanner: worst relative error of λ", "≤ 1e-9", f"{worst:.1e}", verdict(worst <= 1e-9)])
     for r in parts.get("replay", {}).get("rows", []):
-        if r["name"].startswith("dolphin"):
+        if r["name"] in ("dolphin, day by day", "dolphin, one call", "dolphin, with order books"):
             judge(f"replay ({r['name']})", r["bars_per_s"] / 1e6, 2.0, "million bars/s", 2, at_least=True)
-    limits_s = (("dolphin --help", 0.3), ("backtest from prices, one day", 0.8), ("first-ever", 45.0))
+    warm = {r["name"]: r["warm_s"]["min"] for r in parts.get("replay", {}).get("rows", [])}
+    if "dolphin, every layer" in warm:
+        judge(
+            "every risk layer beside the bare replay",
+            warm["dolphin, every layer"] / warm["dolphin, day by day"],
+            1.25,
+            "×",
+            2,
+        )
+    limits_s = (
+        ("dolphin --help", 0.3),
+        ("forewarner: 2,000 trials", 120.0),
+        ("backtest from prices, one day", 0.8),
+        ("first-ever", 45.0),
+    )
     for r in parts.get("process", {}).get("rows", []):
         for start, limit_s in (*limits_s, ("backtest from prices, 55 days", 2.0)):
             if r["name"].startswith(start):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -135,3 +136,26 @@ def test_day_bars_open_the_volatility_gate_at_bar_100() -> None:
     bars = day_bars(np.arange(150, dtype=np.int64), signals)
     assert VOL_REGIME_BARS == 100
     assert bars.vol_regime_ok.tolist() == [0] * 100 + [1] * 50
+
+
+@pytest.mark.parametrize("given", ["market", "books"])
+def test_half_a_book_is_no_book_on_the_other_side(given: str) -> None:
+    """Features of the market without those of the assets, or the other way round, for many bars: what is not given says
+    "no book" at every bar, and nothing beyond the given rows is read."""
+    rng = np.random.default_rng(5)
+    rows, n = 300, 3
+    closes = 100.0 * np.exp(np.cumsum(1e-3 * rng.standard_normal((rows, n)) - 2e-4, axis=0))
+    signals = {"vel_div": rng.normal(-0.02, 0.03, rows), "v50": np.zeros(rows), "v750": np.zeros(rows)}
+    bars = day_bars(np.arange(rows, dtype=np.int64) * 60_000_000_000, signals)
+    markets, books = records(MARKET_BOOK, rows), records(ASSET_BOOK, rows * n).reshape(rows, n)
+    if given == "market":
+        markets.usable[:], markets.agreement[:], markets.median_imbalance[:] = 1, 0.9, -0.3
+    else:
+        books["usable"][:], books["depth_quality"][:], books["fill_probability"][:] = 1, 1.2, 0.6
+    half, whole = (NDAlphaEngine(EngineParams(), ("A", "B", "C"), Direction.SHORT, CAPITAL) for _ in range(2))
+    for engine in (half, whole):
+        engine.begin_day(date(2024, 1, 1))
+    half.process_bars(bars, closes, markets if given == "market" else None, books if given == "books" else None)
+    whole.process_bars(bars, closes, markets, books)
+    assert half.state_hash() == whole.state_hash()
+    assert half.state.core.draws > 0

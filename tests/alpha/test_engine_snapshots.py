@@ -170,9 +170,9 @@ def test_every_close_takes_a_draw_with_or_without_friction_or_book() -> None:
 
 def test_draws_grow_with_the_run() -> None:
     engine = NDAlphaEngine(EngineParams(), ("A",), Direction.SHORT, CAPITAL)
-    first = engine._draws_for(1).copy()
+    (first,) = engine._draws_for(1).keep
     engine.state.core.draws = 10_000
-    grown = engine._draws_for(5_000)
+    (grown,) = engine._draws_for(5_000).keep
     assert len(grown) > 15_000
     assert (grown[: len(first)] == first).all()
     assert (grown == np.random.RandomState(42).random_sample(len(grown))).all()

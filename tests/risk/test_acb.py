@@ -26,6 +26,7 @@ from dolphin.risk.acb import (
     base_boost,
     beta_for,
     count_signals,
+    possible_boosts,
     stressed_beta,
     w750_threshold,
 )
@@ -193,6 +194,19 @@ def test_the_threshold_interpolates() -> None:
     assert w750_threshold(values) == np.percentile(values, 60)
     ragged = [float(k * k) for k in range(20)]  # 0.6·19 = 11.4: between 121 and 144
     assert w750_threshold(ragged) == near(121 + 0.4 * 23)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=20, max_size=120), st.sampled_from([0, 1, 25, 33, 50, 60, 75, 99, 100]))
+def test_the_threshold_is_numpys_percentile_to_the_last_bit(values: list[float], pct: float) -> None:
+    params = msgspec.structs.replace(ACB_PARAMS, w750_threshold_pct=pct)
+    assert w750_threshold(values, params) == np.percentile(values, pct)
+
+
+def test_every_boost_there_is() -> None:
+    boosts = possible_boosts()
+    assert boosts == tuple(sorted(set(boosts)))
+    assert boosts[0] == 1.0
+    assert [round(b, 3) for b in boosts[1:]] == [1.347, 1.458, 1.549, 1.626, 1.693, 1.752, 1.805]
 
 
 # --- OB-4 ---

@@ -66,10 +66,12 @@ class NDAlphaEngine:
         self._packed: Record = pack_params(params, direction, fallback)
         self._state: EngineState = new_state(len(assets), float(capital))
         self._ranking: Ranking = new_ranking(len(assets))
-        self._draws: F8 = np.empty(0)
-        self._no_market: Record = records(MARKET_BOOK, 1)
-        self._no_books: Record = records(ASSET_BOOK, len(assets)).reshape(1, -1)
-        self._no_closes = np.empty((0, len(assets)))
+        self._draws = Flat(np.empty(0))
+        # Arguments that say nothing, and room for what nobody reads: taken apart once for all calls.
+        self._no_books = Flat(records(MARKET_BOOK, 1), records(ASSET_BOOK, len(assets)).reshape(1, -1))
+        self._spare_bar: Record = records(BAR, 1)
+        self._nothing = Flat(self._spare_bar, np.empty((0, len(assets))))
+        self._unread = Flat(records(EVENT, 1), records(TRADE, 1))
         self._feed = NO_FEED
         self._flat = self._flatten()
         self._plan = DayPlan()
@@ -240,12 +242,10 @@ class NDAlphaEngine:
             closed += self._enter(
                 REPLAY,
                 0,
-                bars[done:end],
-                closes[done:end],
-                None if markets is None else markets[done:end],
-                None if books is None else books[done:end],
-                events[done:end],
-                trades[closed:],
+                Flat(np.ascontiguousarray(bars[done:end]), np.ascontiguousarray(closes[done:end], np.float64)),
+                self._books_of(markets, books, done, end),
+                Flat(events[done:end], trades[closed:]),
+                end - done,
             )
             self._plan.count(bars.v750[done:end])
             done = end
@@ -266,38 +266,34 @@ class NDAlphaEngine:
     def close_open(self, reason: ExitReason) -> Record:
         """Close what is open at its last valid price, on the last processed bar (SPEC §6); 0 or 1 TRADE records."""
         trades = records(TRADE, 1)
-        return trades[
-            : self._enter(CLOSE, int(reason), records(BAR, 1), self._no_closes, None, None, records(EVENT, 1), trades)
-        ]
+        room = Flat(records(EVENT, 1), trades)
+        return trades[: self._enter(CLOSE, int(reason), self._nothing, None, room, 0)]
 
     def _update_acb(self, action: int, boost: float, beta: float) -> bool:
-        bar = records(BAR, 1)
-        bar[0].acb_boost, bar[0].acb_beta = boost, beta
-        return self._enter(action, 0, bar, self._no_closes, None, None, records(EVENT, 1), records(TRADE, 1)) == 1
+        bar = self._spare_bar[0]
+        bar.acb_boost, bar.acb_beta = boost, beta
+        return self._enter(action, 0, self._nothing, None, self._unread, 0) == 1
 
-    def _enter(
-        self,
-        action: int,
-        reason: int,
-        bars: Record,
-        closes: F8,
-        markets: Record | None,
-        books: Record | None,
-        events: Record,
-        trades: Record,
-    ) -> int:
+    def _books_of(self, markets: Record | None, books: Record | None, first: int, end: int) -> Flat | None:
+        """The rows of the books given; a side that is not given says "no book" at every bar."""
+        if markets is None and books is None:
+            return None
+        rows, n = end - first, len(self.assets)
+        market = records(MARKET_BOOK, rows) if markets is None else np.ascontiguousarray(markets[first:end])
+        assets = records(ASSET_BOOK, rows * n).reshape(rows, n) if books is None else books[first:end]
+        return Flat(market, np.ascontiguousarray(assets))
+
+    def _enter(self, action: int, reason: int, bars: Flat, books: Flat | None, room: Flat, count: int) -> int:
+        """Through the engine's door: `bars` with their closes, `room` for events and trades, `count` bars."""
         return ENGINE(
             action,
             reason,
             self._flat,
             self._feed.flat,
-            np.ascontiguousarray(bars),
-            np.ascontiguousarray(closes, np.float64),
-            self._no_market if markets is None else np.ascontiguousarray(markets),
-            self._no_books if books is None else np.ascontiguousarray(books),
-            self._draws_for(len(bars)),
-            events,
-            trades,
+            bars,
+            self._no_books if books is None else books,
+            self._draws_for(count),
+            room,
         )
 
     def _flatten(self) -> Flat:
@@ -385,12 +381,12 @@ class NDAlphaEngine:
         self._state = self._state._replace(core=loaded[0])
         self._flat = self._flatten()
 
-    def _draws_for(self, bars: int) -> F8:
+    def _draws_for(self, bars: int) -> Flat:
         """The draw sequence, long enough for `bars` more closes: the k-th value serves the k-th close (SPEC §7)."""
         need = int(self._state.core.draws) + bars + 1
-        if len(self._draws) < need:
+        if len(self._draws.keep[0]) < need:
             size = -(-need // _BLOCK) * _BLOCK
-            self._draws = np.random.RandomState(self.params.champion.seed).random_sample(size)
+            self._draws = Flat(np.random.RandomState(self.params.champion.seed).random_sample(size))
         return self._draws
 
 

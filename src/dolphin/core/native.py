@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib
 import os
+import struct
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,38 +42,47 @@ class Flat:
     Holds a reference to the arrays. They may change their contents but not their place or shape.
     """
 
-    __slots__ = ("keep", "types", "values")
+    __slots__ = ("keep", "kinds", "raw", "types")
 
     def __init__(self, *args: Any) -> None:
-        self.values: list[int | float] = []
-        self.types: list[str] = []
         self.keep = args
+        types: list[str] = []
+        kinds: list[str] = []
+        values: list[int | float] = []
         for arg in args:
-            self._take(arg)
+            self._take(arg, types, kinds, values)
+        self.types = tuple(types)
+        self.kinds = "".join(kinds)
+        """One letter a value: q for a whole number or an address, d for a float."""
+        self.raw = struct.pack(f"={self.kinds}", *values)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy takes its own arrays apart: addresses are worth nothing elsewhere, and harm in a copied owner."""
         return Flat, self.keep
 
-    def _take(self, arg: Any) -> None:
+    def _take(self, arg: Any, types: list[str], kinds: list[str], values: list[int | float]) -> None:
         if isinstance(arg, np.ndarray):
             if not arg.flags.c_contiguous or not arg.flags.aligned:
                 raise DolphinError(f"native call: an array of shape {arg.shape} is not contiguous")
             # Numba's array: owner, parent, items, bytes each, data, then shape and strides.
-            self.values += [0, 0, arg.size, arg.itemsize, arg.ctypes.data, *arg.shape, *arg.strides]
-            self.types.append(f"{arg.ndim}:{_layout(arg.dtype)}")
+            values += (0, 0, arg.size, arg.itemsize, arg.ctypes.data, *arg.shape, *arg.strides)
+            kinds.append("q" * (5 + 2 * arg.ndim))
+            types.append(f"{arg.ndim}:{_layout(arg.dtype)}")
         elif isinstance(arg, np.void):
-            self.values.append(arg.__array_interface__["data"][0])
-            self.types.append(f"record:{_layout(arg.dtype)}")
+            values.append(arg.__array_interface__["data"][0])
+            kinds.append("q")
+            types.append(f"record:{_layout(arg.dtype)}")
         elif isinstance(arg, tuple):
             for part in arg:
-                self._take(part)
+                self._take(part, types, kinds, values)
         elif isinstance(arg, int):
-            self.values.append(arg)
-            self.types.append("int")
+            values.append(arg)
+            kinds.append("q")
+            types.append("int")
         elif isinstance(arg, float):
-            self.values.append(arg)
-            self.types.append("float")
+            values.append(arg)
+            kinds.append("d")
+            types.append("float")
         else:
             raise DolphinError(f"native call: {type(arg).__name__} cannot be passed")
 
@@ -94,7 +104,8 @@ class Entry:
         self._fn = fn
         self.name = fn.__name__
         self._native: Any = None
-        self._types: list[str] = []
+        self._types: tuple[str, ...] = ()
+        self._parts: tuple[tuple[str, ...], ...] = ()
 
     def is_ready(self) -> bool:
         """Whether the machine code is in memory or on disk: the next call will not compile."""
@@ -105,15 +116,16 @@ class Entry:
         if DISABLED:
             return self._fn(*_joined(args))
         parts = [arg if isinstance(arg, Flat) else Flat(arg) for arg in args]
-        types = [kind for part in parts for kind in part.types]
-        if self._native is None:
-            self._prepare(_joined(args), types, [v for part in parts for v in part.values])
-        if types != self._types:
-            raise DolphinError(f"native call: {self.name} was compiled for other argument types")
+        met = tuple([part.types for part in parts])
+        if met != self._parts or self._native is None:
+            types = tuple(kind for part in met for kind in part)
+            if self._native is None:
+                self._prepare(_joined(args), types, "".join(part.kinds for part in parts))
+            if types != self._types:
+                raise DolphinError(f"native call: {self.name} was compiled for other argument types")
+            self._parts = met
         result = ctypes.c_int64(0)
-        failure = ctypes.c_void_p(None)
-        flat = [v for part in parts for v in part.values]
-        status = self._native(ctypes.byref(result), ctypes.byref(failure), *flat)
+        status = self._native(b"".join([part.raw for part in parts]), ctypes.byref(result))
         if status != 0:
             raise DolphinError(f"native call: {self.name} failed with status {status}")
         return result.value
@@ -124,16 +136,15 @@ class Entry:
         cpu = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
         return CACHE_DIR / f"native-{self.name}-{_digest([cpu])}.bin"
 
-    def _prepare(self, args: Sequence[Any], types: list[str], values: Sequence[int | float]) -> None:
+    def _prepare(self, args: Sequence[Any], types: tuple[str, ...], kinds: str) -> None:
         path = self._path()
         found = _read(path)
         if found is None or found[0].types != _digest(types):
             found = self._build(args, _digest(types))
             _write(path, *found)
         head, code = found
-        address = _link(head, code)
-        kinds = [ctypes.c_double if isinstance(v, float) else ctypes.c_int64 for v in values]
-        self._native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *kinds)(address)
+        address = _bridge(_link(head, code), kinds)
+        self._native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p)(address)
         self._types = types
 
     def _build(self, args: Sequence[Any], types: str) -> tuple[_Head, bytes]:
@@ -186,6 +197,35 @@ def _link(head: _Head, code: bytes) -> int:
     if address == 0:
         raise DolphinError(f"native call: {head.symbol[:60]} is not in its object file; remove {CACHE_DIR}")
     return address
+
+
+def _bridge(target: int, kinds: str) -> int:
+    """The address of a function that unpacks one block of values and calls `target` with all of them.
+
+    An entry takes hundreds of arguments, since an array is seven of them; handing them over one by one from Python
+    takes longer than a bar."""
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+
+    word, real, module = ir.IntType(64), ir.DoubleType(), ir.Module()
+    given = [word if kind == "q" else real for kind in kinds]
+    called = ir.FunctionType(ir.IntType(32), [word.as_pointer(), word.as_pointer(), *given])
+    outer = ir.FunctionType(ir.IntType(32), [word.as_pointer(), word.as_pointer()])
+    function = ir.Function(module, outer, "bridge")
+    block, result = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    values = []
+    for k, kind in enumerate(given):
+        place = builder.gep(block, [ir.Constant(word, k)])
+        values.append(builder.load(place if kind is word else builder.bitcast(place, real.as_pointer())))
+    failure = builder.alloca(word)
+    entry = builder.inttoptr(ir.Constant(word, target), called.as_pointer())
+    builder.ret(builder.call(entry, [result, failure, *values]))
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=0, jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    _engines.append(engine)
+    return int(engine.get_function_address("bridge"))
 
 
 def _read(path: Path) -> tuple[_Head, bytes] | None:

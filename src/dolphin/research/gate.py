@@ -13,6 +13,7 @@ from dolphin.core.codes import Direction
 from dolphin.core.errors import ConfigError
 from dolphin.core.params import EngineParams, overridden
 from dolphin.market.forewarnerfiles import DolphinForewarner
+from dolphin.risk.acb import possible_boosts
 from dolphin.risk.forewarner import MC_BASE_CFG, Report, mc_scale_of
 
 
@@ -61,6 +62,9 @@ class DailyGate:
                 "it out, or run the profile blue"
             )
         self.base: Mapping[str, Any] = {**MC_BASE_CFG, **overridden(params)}
+        # Every boost that the breaker can give, in one go: asking the trees eight times takes eight times as long.
+        leverage = float(self.base["max_leverage"])
+        self.warner.assess_many([{**self.base, "max_leverage": leverage * boost} for boost in possible_boosts()])
         self._days: list[McDay] = []
 
     def take(self, day: date, boost: float, report: Report) -> None:
