@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -235,6 +236,20 @@ def test_a_restored_book_never_stopped() -> None:
 def test_a_spoilt_snapshot_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises(ConfigError, match=r"order book snapshot: .*torn or altered"):
         OBFeatureEngine.restore(spoil(new().snapshot()), Scripted())
+
+
+def test_a_snapshot_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dolphin.book.engine.VERSION", 2)
+    value = new().snapshot()
+    with pytest.raises(ConfigError, match="version 2 with .* bytes of state, expected version 1 with"):
+        OBFeatureEngine.restore(value, Scripted())
+
+
+def test_a_head_that_does_not_decode_is_refused() -> None:
+    body = (2).to_bytes(8, "little") + b"{}"
+    value = hashlib.blake2b(body, digest_size=16).digest() + body
+    with pytest.raises(ConfigError, match="order book snapshot: not readable"):
+        OBFeatureEngine.restore(value, Scripted())
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])
