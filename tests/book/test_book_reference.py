@@ -241,7 +241,7 @@ def test_a_spoilt_snapshot_is_refused(spoil: Callable[[bytes], bytes]) -> None:
 def test_a_snapshot_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dolphin.book.engine.VERSION", 2)
     value = new().snapshot()
-    with pytest.raises(ConfigError, match="version 2 with .* bytes of state, expected version 1 with"):
+    with pytest.raises(ConfigError, match=r"version 2 with .* bytes of state, expected version 1 with"):
         OBFeatureEngine.restore(value, Scripted())
 
 

@@ -136,6 +136,17 @@ def test_a_snapshot_ahead_of_the_clock_is_live_s_own(engine: OBFeatureEngine, pr
     assert books[0].usable == 1
 
 
+@pytest.mark.parametrize("ahead_s", [61.0, 1e12, math.inf])
+def test_a_stamp_from_far_ahead_does_not_blind_the_book(
+    engine: OBFeatureEngine, provider: Scripted, ahead_s: float
+) -> None:
+    _, books = play(engine, provider, 0, BTCUSDT=even(START_S + ahead_s))
+    assert books[0].usable == 0
+    assert engine.counts["refused"] == 1
+    _, books = play(engine, provider, 1, BTCUSDT=at(1))
+    assert books[0].usable == 1
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -5.0])
 def test_a_torn_snapshot_says_nothing(engine: OBFeatureEngine, provider: Scripted, bad: float) -> None:
     play(engine, provider, 0, BTCUSDT=at(0))

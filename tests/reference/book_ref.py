@@ -117,7 +117,7 @@ class ReferenceBook:
         return self.market, {a: m.features for a, m in self.memory.items() if m.features is not None}
 
     def _is_new(self, memory: AssetMemory, snapshot: Snapshot, now_s: float) -> bool:
-        if not is_sound(snapshot):
+        if not is_sound(snapshot) or snapshot.timestamp - now_s > self.max_age:
             return False
         return snapshot.timestamp > memory.last_s and now_s - snapshot.timestamp <= self.max_age
 

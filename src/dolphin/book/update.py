@@ -1,8 +1,8 @@
 """One bar of snapshots, compiled: replay loops over it, live calls it once (SPEC §8).
 
 What a snapshot can be: *new*, and then it is taken; the one that was taken already, or an older one; too old when it
-came; or not sound (a band that is NaN, infinite or negative). Only new ones count as snapshots: a feed that repeats
-itself has stopped, whatever it still shows.
+came; or not sound: a band that is no amount, or a stamp far ahead of the clock. Only new ones count as snapshots: a
+feed that repeats itself has stopped, whatever it still shows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def _is_new_nb(core: Record, limits: Record, asset: Record, snapshot: Record, no
     stamp = snapshot.timestamp
     if math.isnan(stamp):
         return False
-    if math.isinf(stamp) or not is_sound_nb(snapshot.bid_notional, snapshot.ask_notional):
+    # A stamp from far ahead, once taken, would make every later snapshot look old.
+    if stamp - now_s > limits.max_age_s or not is_sound_nb(snapshot.bid_notional, snapshot.ask_notional):
         core.refused += 1
         return False
     if stamp <= asset.last_s:
