@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dolphin.book import kernels as book
 from dolphin.book.layout import DEPTHS, IMBALANCES, MARKET_BOOK
-from dolphin.core.records import records
+from dolphin.core.records import Record, records
 from tests.reference import book_ref as ref
 
 pytestmark = pytest.mark.jit_off
@@ -154,7 +154,7 @@ def test_histories_against_the_plain_twin(values: list[float]) -> None:
     latest = values[-5:]
     assert book.moving_average_nb(ring, len(values), 5) == ref.total(latest) / len(latest)
     assert book.persistence_nb(ring, len(values)) == ref.share_of_sign(values[-10:], values[-1])
-    depths = [abs(v) for v in values]
+    depths = [1e9 * v * v if abs(v) > 1e-6 else 0.0 for v in values]  # as sound bands have them
     assert book.withdrawal_velocity_nb(ring_of(depths, DEPTHS), len(depths)) == ref.withdrawal(depths)
     assert 1 / 10 <= book.persistence_nb(ring, len(values)) <= 1.0
 
@@ -176,12 +176,22 @@ def test_any_rank_can_be_selected(values: list[float], data: st.DataObject) -> N
     assert book.select_nb(np.array(values), len(values), rank) == sorted(values)[rank]
 
 
+def market(imbalance: float, agreement: float) -> Record:
+    """A usable market book."""
+    row = records(MARKET_BOOK, 1)[0]
+    row.usable, row.median_imbalance, row.agreement = 1, imbalance, agreement
+    return row
+
+
+def test_the_multiplier_by_hand() -> None:
+    assert book.market_ob_mult_nb(market(-0.15, 0.8), -1) == near(1.12)  # 1 + 0.15·0.8
+    assert book.market_ob_mult_nb(market(0.12, 0.75), -1) == near(0.91)  # 1 − 0.12·0.75
+    assert book.market_ob_mult_nb(market(-0.15, 0.59), -1) == 1.0
+    assert book.market_ob_mult_nb(records(MARKET_BOOK, 1)[0], -1) == 1.0
+
+
 @given(st.floats(-1.0, 1.0), st.floats(0.0, 1.0))
 def test_the_multiplier_s_range_and_mirror(imbalance: float, agreement: float) -> None:
-    market, mirrored = records(MARKET_BOOK, 1)[0], records(MARKET_BOOK, 1)[0]
-    market.usable = mirrored.usable = 1
-    market.median_imbalance, mirrored.median_imbalance = imbalance, -imbalance
-    market.agreement = mirrored.agreement = agreement
-    mult = book.market_ob_mult_nb(market, -1)
+    mult = book.market_ob_mult_nb(market(imbalance, agreement), -1)
     assert 0.85 <= mult <= 1.20
-    assert book.market_ob_mult_nb(mirrored, 1) == mult
+    assert book.market_ob_mult_nb(market(-imbalance, agreement), 1) == mult
