@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dolphin.book.layout import ASSET_BOOK as ASSET_BOOK
+from dolphin.book.layout import MARKET_BOOK as MARKET_BOOK
 from dolphin.core.codes import Direction
 from dolphin.core.params import EngineParams
 from dolphin.core.records import Record as Record
@@ -120,28 +122,6 @@ BAR = np.dtype(
         ("acb_update", "i8"),
         ("acb_boost", "f8"),
         ("acb_beta", "f8"),
-    ]
-)
-
-MARKET_BOOK = np.dtype(
-    [
-        ("usable", "i8"),
-        ("median_imbalance", "f8"),
-        ("agreement", "f8"),
-        ("cascade_count", "i8"),
-        ("regime_signal", "i8"),
-        ("depth_velocity", "f8"),
-    ]
-)
-
-ASSET_BOOK = np.dtype(
-    [
-        ("usable", "i8"),
-        ("depth_quality", "f8"),
-        ("fill_probability", "f8"),
-        ("imbalance_ma5", "f8"),
-        ("imbalance_persistence", "f8"),
-        ("withdrawal_velocity", "f8"),
     ]
 )
 

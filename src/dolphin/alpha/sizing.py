@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from dolphin.alpha.layout import F8, I8, Record
 from dolphin.alpha.signal import clamp_nb
+from dolphin.book.kernels import market_ob_mult_nb as market_ob_mult_nb
 from dolphin.core.codes import Posture
 from dolphin.core.jit import inlined_kernel
 from dolphin.risk.acb import stressed_beta
@@ -112,22 +111,6 @@ def regime_size_mult_nb(strength: float, boost: float, beta: float, mc_scale: fl
     if beta <= 0.0:
         return boost * mc_scale
     return boost * (1.0 + beta * strength**convexity) * mc_scale
-
-
-@inlined_kernel
-def market_ob_mult_nb(market: Record, direction: int) -> float:
-    """OB-3: up to +20 % with the market's book imbalance, down to −15 % against it, when 60 % of assets agree."""
-    if market.usable == 0:
-        return 1.0
-    eff = direction * market.median_imbalance
-    agreement = market.agreement
-    if math.isnan(eff) or agreement < 0.6:
-        return 1.0
-    if eff > 0.10:
-        return 1.0 + min(0.20, eff * agreement)
-    if eff < -0.10:
-        return max(0.85, 1.0 - abs(eff) * agreement)
-    return 1.0
 
 
 @inlined_kernel
