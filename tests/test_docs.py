@@ -197,11 +197,12 @@ def test_python_on_the_pages_is_python(page: Path) -> None:
             ast.parse(body)
 
 
-def test_the_engine_page_s_example_runs() -> None:
-    blocks = [body for language, body in FENCE.findall(text_of("docs/engine.md")) if language == "python"]
+@pytest.mark.parametrize("page", ["docs/engine.md", "docs/book.md"])
+def test_a_page_s_example_runs(page: str) -> None:
+    blocks = [body for language, body in FENCE.findall(text_of(page)) if language == "python"]
     assert blocks
     for body in blocks:
-        exec(compile(body, "docs/engine.md", "exec"), {})
+        exec(compile(body, page, "exec"), {})
 
 
 def test_pages_name_every_gate_exit_and_column() -> None:

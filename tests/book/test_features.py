@@ -268,6 +268,18 @@ def test_a_provider_without_a_history_makes_an_empty_day(engine: OBFeatureEngine
     assert (len(markets), books.shape, engine.bar_idx) == (0, (0, 3), -1)
 
 
+def test_a_preloaded_day_tells_of_its_silences_too() -> None:
+    told: list[str] = []
+    rows = {"BTCUSDT": np.array([even(START_S + s) for s in (0, 1, 10)]).view(np.recarray)}
+    engine = OBFeatureEngine(ASSETS, ArrayBookProvider(rows), on_warning=told.append)
+    engine.preload_date(DAY, stamps(12))
+    assert len(told) == 1
+    assert "for 3 bars in a row" in told[0]
+    engine.preload_date(DAY, stamps(3, first=12))
+    assert len(told) == 2
+    assert engine.empty_bars == 4
+
+
 def test_a_whole_day_can_be_asked_for_until_the_next() -> None:
     engine = OBFeatureEngine(ASSETS, MockBookProvider())
     engine.preload_date(DAY, stamps(900))

@@ -114,9 +114,10 @@ def depth_asymmetry_nb(bids: F8, asks: F8) -> float:
 def moving_average_nb(ring: F8, seen: int, window: int) -> float:
     """Mean of the latest `window` values, or of all when fewer; `ring[(seen − 1) % size]` is the latest. 0 without."""
     size, n = ring.shape[0], min(window, seen)
-    total = 0.0
-    for k in range(seen - n, seen):
-        total += ring[k % size]
+    total, at = 0.0, (seen - n) % size
+    for _ in range(n):
+        total += ring[at]
+        at = at + 1 if at + 1 < size else 0  # a division each time would cost more than all the rest
     return ratio_nb(total, float(n))
 
 
@@ -146,7 +147,8 @@ def withdrawal_velocity_nb(ring: F8, seen: int) -> float:
     k = min(size, seen) - 1
     if k < 1:
         return 0.0
-    return withdrawal_nb(ring[(seen - 1) % size], ring[(seen - 1 - k) % size])
+    latest = (seen - 1) % size
+    return withdrawal_nb(ring[latest], ring[latest - k if latest >= k else latest - k + size])
 
 
 @kernel

@@ -135,7 +135,7 @@ def _market_nb(state: BookState, market: Record, bar: int) -> None:
     market.agreement = agreement_nb(imbalances, n, market.median_imbalance)
     market.cascade_count = cascade_count_nb(velocities, n)
     velocity = _depth_velocity_nb(state.bar_depths, core.depth_bars)
-    market.acceleration = velocity - market.depth_velocity if core.depth_bars > 1 else 0.0
+    market.acceleration = velocity - market.depth_velocity  # both are 0 at the first bar
     market.depth_velocity = velocity
     market.regime_signal = regime_signal_nb(median_nb(velocities, n), velocity, market.agreement) if n > 0 else 0
 

@@ -1,0 +1,106 @@
+"""The order book's features: `python -m bench.book [--quick]` prints one JSON object.
+
+µs per bar, minimum of the repeats: the compiled kernels over many bars, and `step_live` from Python, with a provider
+that answers for all assets at once and with one that is asked asset by asset. Books are random, so branches are
+mispredicted as often as they can be.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dolphin.book.engine import OBFeatureEngine
+from dolphin.book.layout import ASSET_BOOK, LIMITS, MARKET_BOOK, MAX_AGE_S, MAX_STALE_BARS, new_book_state
+from dolphin.book.snapshots import no_snapshots
+from dolphin.book.update import BOOK
+from dolphin.core.native import Flat
+from dolphin.core.records import records
+
+NS = 1_000_000_000
+
+
+class One:
+    """Shows one bar's snapshots, asset by asset."""
+
+    def __init__(self, assets: Sequence[str], snapshots: Any) -> None:
+        self.all = snapshots
+        self._rows = {asset: snapshots[0, i] for i, asset in enumerate(assets)}
+
+    def get_snapshot(self, asset: str, ts: float) -> Any:
+        """The asset's."""
+        return self._rows[asset]
+
+    def get_all_timestamps(self, asset: str) -> Sequence[float]:
+        """None: it is live."""
+        return ()
+
+
+class All(One):
+    """The same, all assets at once."""
+
+    def fill_snapshots(self, assets: Sequence[str], ts: Any, out: Any) -> None:
+        """One copy."""
+        out[...] = self.all
+
+
+def made_snapshots(bars: int, n: int) -> Any:
+    """(bars, n) snapshots, one a second from second 1 on."""
+    rng = np.random.default_rng(1)
+    snapshots = no_snapshots(bars, n)
+    snapshots["timestamp"] = np.arange(1, bars + 1)[:, None]
+    for side in ("bid_notional", "ask_notional"):
+        snapshots[side] = rng.uniform(1e5, 1e6, (bars, n, 5))
+    return snapshots
+
+
+def kernel_us(n: int, bars: int, repeats: int) -> float:
+    """The compiled loop."""
+    snapshots, now_s = made_snapshots(bars, n), np.arange(1.0, bars + 1.0)
+    limits = records(LIMITS, 1)[0]
+    limits.max_stale_bars, limits.max_age_s = MAX_STALE_BARS, MAX_AGE_S
+    out = (np.zeros(bars, np.int64), records(MARKET_BOOK, bars), records(ASSET_BOOK, bars * n).reshape(bars, n))
+    best = np.inf
+    for _ in range(repeats):
+        state = Flat(new_book_state(n), limits)
+        start = time.perf_counter()
+        BOOK(state, 0, 0, now_s, snapshots, *out)
+        best = min(best, time.perf_counter() - start)
+    return best / bars * 1e6
+
+
+def live_us(n: int, kind: type[One], bars: int) -> float:
+    """`step_live`, the best of `bars` steps."""
+    assets = tuple(f"A{i:03d}USDT" for i in range(n))
+    snapshots, best = made_snapshots(1, n), np.inf
+    engine = OBFeatureEngine(assets, kind(assets, snapshots))
+    for bar in range(1, bars + 1):
+        snapshots["timestamp"] = bar
+        start = time.perf_counter()
+        engine.step_live(assets, bar, bar * NS)
+        best = min(best, time.perf_counter() - start)
+    return best * 1e6
+
+
+def main(argv: list[str]) -> None:
+    """Measure and print."""
+    quick = "--quick" in argv
+    rows = [
+        {
+            "assets": n,
+            "kernel_us": kernel_us(n, 400 if quick else 2000, 3 if quick else 40),
+            "live_all_us": live_us(n, All, 50 if quick else 2000),
+            "live_one_by_one_us": live_us(n, One, 50 if quick else 2000),
+        }
+        for n in (10, 50, 400)
+    ]
+    print(json.dumps({"rows": rows}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
