@@ -256,3 +256,25 @@ def test_without_a_forewarner_the_callers_gate_holds() -> None:
 def test_a_base_configuration_without_leverage_is_refused() -> None:
     with pytest.raises(ConfigError, match="max_leverage"):
         engine_with().set_mc_forewarner(Judge("OK"), {"fraction": 0.2})
+
+
+def test_bars_are_given_back_as_they_came() -> None:
+    """The day's values ride on one bar while it runs; a second engine must not find them there."""
+    ((bars, closes),) = market(1)
+    before = bars.acb_update.copy()
+    first, second = engine_with(breaker(1)), engine_with()
+    for engine in (first, second):
+        engine.begin_day(MONDAY)
+        engine.process_bars(bars, closes)
+    assert (bars.acb_update == before).all()
+    assert second.end_day()["boost"] == 1.0
+    assert first.end_day()["boost"] == pytest.approx(BOOST)
+
+
+def test_an_update_that_the_bar_brings_itself_comes_after_the_days() -> None:
+    ((bars, closes),) = market(1)
+    bars[10].acb_update, bars[10].acb_boost, bars[10].acb_beta = 2, 1.1, 0.5
+    engine = engine_with(breaker(1))
+    engine.begin_day(MONDAY)
+    engine.process_bars(bars, closes)
+    assert (engine.end_day()["boost"], engine.end_day()["beta"]) == (1.1, 0.5)

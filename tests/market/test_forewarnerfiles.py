@@ -17,12 +17,17 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
+from dolphin.alpha.engine import NDAlphaEngine
+from dolphin.core.codes import Direction
 from dolphin.core.errors import DataError
-from dolphin.market.forewarnerfiles import MODEL_FILES, DolphinForewarner, NoModelError, read_model
+from dolphin.core.params import EngineParams
+from dolphin.market.forewarnerfiles import MODEL_FILES, DolphinForewarner, NoModelError, forewarner_or_none, read_model
+from dolphin.research.backtest import bars_of
 from dolphin.risk.forewarner import MC_BASE_CFG, Forewarner
 from dolphin.risk.forewarner.space import NAMES
 from dolphin.ui.cli import run
 from tests.support.forewarner import fitted, write_small_model
+from tests.support.runs import scan_days
 
 Capture = pytest.CaptureFixture[str]
 Deed = Callable[[Path], None]
@@ -250,3 +255,45 @@ def test_the_card_round_trips(master: Path) -> None:
     _, card = read_model(master)
     assert json.loads(msgspec.json.encode(card)) == card_of(master)
     assert card.metrics == fitted().metrics
+
+
+# --- an engine that must run on ---
+
+
+def test_an_engine_runs_on_without_a_sound_model(tmp_path: Path) -> None:
+    """Missing, unsealed, altered: one line each, no forewarner, and an engine that trades as if it never had one."""
+    write_small_model(tmp_path / "altered")
+    (tmp_path / "altered" / "envelope.skops").write_bytes(b"PK")
+    write_small_model(tmp_path / "unsealed")
+    (tmp_path / "unsealed" / "SEAL").unlink()
+    days = scan_days(1)
+    hashes = set()
+    for name, says in (("nowhere", "no model here"), ("altered", "does not match"), ("unsealed", "not sealed")):
+        lines: list[str] = []
+        warner = forewarner_or_none(tmp_path / name, lines.append)
+        assert warner is None
+        (line,) = lines
+        assert line.startswith("forewarner off: ")
+        assert says in line
+        assert "\n" not in line
+        engine = NDAlphaEngine(EngineParams(), days[0].assets, Direction.SHORT, 25_000.0)
+        engine.set_mc_forewarner(warner, MC_BASE_CFG)
+        engine.begin_day(days[0].day)
+        engine.process_bars(bars_of(days[0]), days[0].closes)
+        hashes.add(engine.state_hash())
+    bare = NDAlphaEngine(EngineParams(), days[0].assets, Direction.SHORT, 25_000.0)
+    bare.begin_day(days[0].day)
+    bare.process_bars(bars_of(days[0]), days[0].closes)
+    assert hashes == {bare.state_hash()}
+
+
+def test_off_is_off_without_a_word(tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert forewarner_or_none(None, lines.append) is None
+    assert forewarner_or_none("", lines.append) is None
+    assert lines == []
+    write_small_model(tmp_path / "model")
+    found = forewarner_or_none(tmp_path / "model", lines.append)
+    assert found is not None
+    assert found.assess_config_dict(MC_BASE_CFG).status in ("OK", "ORANGE", "RED")
+    assert lines == []

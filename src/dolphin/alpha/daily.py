@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,14 @@ class Forewarner[R: McReport](Protocol):
 
     def assess_config_dict(self, cfg: Mapping[str, Any], /) -> R:
         """Judge a configuration, parameter names and values."""
+
+
+class Due(NamedTuple):
+    """What is to hold from day bar 10 on: boost, beta, and (mc_scale, red); the last None without a forewarner."""
+
+    boost: float
+    beta: float
+    gate: tuple[float, bool] | None
 
 
 class DayPlan:
@@ -92,12 +100,20 @@ class DayPlan:
     def _may_ask(self) -> bool:
         return self._breaker is not None and self.day is not None
 
-    def ask(self) -> AcbAnswer:
-        """The breaker's answer for the day, remembered."""
+    def ask(self) -> Due:
+        """The breaker's answer for the day, remembered, and the forewarner's at that boost.
+
+        Raises ConfigError for a boost outside [1, 3] or a beta outside [0, 1].
+        """
         if self._breaker is None or self.day is None:
             raise ConfigError("circuit breaker: asked before a day began; call begin_day and set_acb first")
         self.answer = self._breaker.get_dynamic_boost_for_date(self.day)
-        return self.answer
+        boost, beta = self.answer["boost"], self.answer["beta"]
+        if not (1.0 <= boost <= 3.0 and 0.0 <= beta <= 1.0):
+            raise ConfigError(
+                f"{self.day}: circuit breaker said boost {boost}, beta {beta}; expected boost in [1, 3], beta in [0, 1]"
+            )
+        return Due(boost, beta, self.assess(boost))
 
     def count(self, w750: NDArray[np.float64]) -> None:
         """Take the w750 velocities of the bars just stepped."""

@@ -7,43 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dolphin.alpha.daily import Breaker, DayPlan, Forewarner, McReport
+from dolphin.alpha.daily import Breaker, DayPlan, Due, Forewarner, McReport
 from dolphin.alpha.feed import NO_FEED, SensorFeed
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
 from dolphin.alpha.replay import ACB_DAILY, ACB_SUBDAY, CLOSE, ENGINE, REPLAY
 from dolphin.alpha.selection import Ranking, new_ranking
+from dolphin.alpha.snapshots import pack, unpack
 from dolphin.alpha.step import EngineState, new_state
-from dolphin.core.codes import Direction, ExitReason, Posture
+from dolphin.core.codes import AcbUpdate, Direction, ExitReason, Posture
 from dolphin.core.errors import ConfigError
 from dolphin.core.native import Flat
 from dolphin.core.params import EngineParams, champion_hash
 from dolphin.risk.acb import AcbAnswer
 
-SNAPSHOT_VERSION = 2
-_DIGEST = 16
 _BLOCK = 4096
-
-
-class _Version(msgspec.Struct, frozen=True):
-    version: int
-
-
-class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a snapshot says about itself before the raw arrays."""
-
-    version: int
-    champion_hash: str
-    params: EngineParams
-    direction: int
-    assets: tuple[str, ...]
-    day: str | None
-    day_bars: int
-    day_w750: tuple[float | None, ...]
-    sizes: tuple[int, ...]
 
 
 class NDAlphaEngine:
@@ -237,8 +217,14 @@ class NDAlphaEngine:
         done = closed = 0
         while done < rows:
             if self._plan.is_due():
-                self._take_answer(self._plan.ask())
-            end = min(rows, done + self._plan.bars_until_due())
+                self._put_in_force(self._plan.ask())
+            end = at = min(rows, done + self._plan.bars_until_due())
+            self._plan.count(bars.v750[done:at])
+            due = self._plan.ask() if at < rows else None
+            rides = due is not None and self._put_on(bars, at, due)
+            if rides:
+                end = rows
+                self._plan.count(bars.v750[at:rows])
             closed += self._enter(
                 REPLAY,
                 0,
@@ -247,21 +233,27 @@ class NDAlphaEngine:
                 Flat(events[done:end], trades[closed:]),
                 end - done,
             )
-            self._plan.count(bars.v750[done:end])
+            if rides:
+                bars[at].acb_update = int(AcbUpdate.NONE)
+            elif due is not None:
+                self._put_in_force(due)
             done = end
         # A copy: a view of the few trades would keep room for one a bar alive as long as they are.
         return events, trades[:closed].copy()
 
-    def _take_answer(self, answer: AcbAnswer) -> None:
-        """Put the day's boost and beta, and the forewarner's judgement at that boost, in force before the next bar."""
-        boost, beta = answer["boost"], answer["beta"]
-        if not self._update_acb(ACB_DAILY, boost, beta):
-            raise ConfigError(
-                f"{self.day}: circuit breaker said boost {boost}, beta {beta}; expected boost in [1, 3], beta in [0, 1]"
-            )
-        gate = self._plan.assess(boost)
-        if gate is not None:
-            self._set_mc(gate)
+    def _put_on(self, bars: Record, at: int, due: Due) -> bool:
+        """Let the day's boost and beta ride on the bar that they are due at, so that the day stays one call; false
+        when more has to change there than a bar's record can carry."""
+        core, bar = self._state.core, bars[at]
+        if due.gate not in (None, (float(core.mc_scale), bool(core.mc_red))) or bar.acb_update != AcbUpdate.NONE:
+            return False
+        bar.acb_update, bar.acb_boost, bar.acb_beta = int(AcbUpdate.DAILY), due.boost, due.beta
+        return True
+
+    def _put_in_force(self, due: Due) -> None:
+        self._update_acb(ACB_DAILY, due.boost, due.beta)
+        if due.gate is not None:
+            self._set_mc(due.gate)
 
     def close_open(self, reason: ExitReason) -> Record:
         """Close what is open at its last valid price, on the last processed bar (SPEC §6); 0 or 1 TRADE records."""
@@ -302,9 +294,8 @@ class NDAlphaEngine:
 
     def snapshot(self) -> bytes:
         """The whole engine as one value: parameters, universe, day, state, draw counter."""
-        blocks = self._blocks()
-        head = _Head(
-            version=SNAPSHOT_VERSION,
+        return pack(
+            self._blocks(),
             champion_hash=champion_hash(self.params.champion),
             params=self.params,
             direction=int(self.direction),
@@ -312,11 +303,7 @@ class NDAlphaEngine:
             day=self.day.isoformat() if self.day else None,
             day_bars=self._plan.bars,
             day_w750=tuple(self._plan.w750),
-            sizes=tuple(len(b) for b in blocks),
         )
-        packed = msgspec.json.encode(head)
-        body = b"".join((len(packed).to_bytes(8, "little"), packed, *blocks))
-        return _digest(body) + body
 
     @classmethod
     def restore(cls, value: bytes) -> NDAlphaEngine:
@@ -324,31 +311,13 @@ class NDAlphaEngine:
 
         Raises ConfigError for a value that is torn, altered, of another version, or not a snapshot.
         """
-        body = value[_DIGEST:]
-        if len(body) < 8 or _digest(body) != value[:_DIGEST]:
-            raise ConfigError(
-                f"engine snapshot: {len(value)} bytes that do not match their digest, so torn or altered; expected "
-                "what snapshot() gave: restore an older one"
-            )
-        end = 8 + int.from_bytes(body[:8], "little")
-        try:
-            version = msgspec.json.decode(body[8:end], type=_Version).version
-            if version != SNAPSHOT_VERSION:
-                raise ConfigError(
-                    f"engine snapshot: version {version}, expected {SNAPSHOT_VERSION}; restore it with the release "
-                    "that wrote it"
-                )
-            head = msgspec.json.decode(body[8:end], type=_Head)
-            direction = Direction(head.direction)
-            day = date.fromisoformat(head.day) if head.day else None
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise ConfigError(f"engine snapshot: not readable ({error}); restore an older one") from None
-        engine = cls(head.params, head.assets, direction, 0.0)
+        head, state = unpack(value)
+        engine = cls(head.params, head.assets, Direction(head.direction), 0.0)
         wanted = tuple(len(b) for b in engine._blocks())
-        if head.sizes != wanted or len(body) != end + sum(wanted):
-            raise ConfigError(f"engine snapshot: {len(body) - end} bytes of state, expected {sum(wanted)}")
-        engine._load(memoryview(body)[end:])
-        engine._plan.restore(day, head.day_bars, head.day_w750)
+        if head.sizes != wanted or len(state) != sum(wanted):
+            raise ConfigError(f"engine snapshot: {len(state)} bytes of state, expected {sum(wanted)}")
+        engine._load(state)
+        engine._plan.restore(date.fromisoformat(head.day) if head.day else None, head.day_bars, head.day_w750)
         return engine
 
     def __reduce__(self) -> tuple[Callable[[bytes], NDAlphaEngine], tuple[bytes]]:
@@ -388,10 +357,6 @@ class NDAlphaEngine:
             size = -(-need // _BLOCK) * _BLOCK
             self._draws = Flat(np.random.RandomState(self.params.champion.seed).random_sample(size))
         return self._draws
-
-
-def _digest(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=_DIGEST).digest()
 
 
 VOL_REGIME_BARS = 100

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -104,6 +105,21 @@ class DolphinForewarner(Forewarner):
     def identity(self) -> str:
         """A hash (hex) over what was trained and every file of it."""
         return _hash(msgspec.json.encode(self.card))
+
+
+def forewarner_or_none(models_dir: Path | str | None, warn: Callable[[str], None]) -> DolphinForewarner | None:
+    """The forewarner of an engine that must run on: None, with one line to `warn`, where there is no sound model.
+
+    None or "" switches the forewarner off, silently. Whoever reads the sensors must then tell OK for it if it is off on
+    purpose, and nothing if its model was refused: a status that is not known counts as RED (SPEC §10, §11).
+    """
+    if models_dir is None or models_dir == "":
+        return None
+    try:
+        return DolphinForewarner(models_dir)
+    except DataError as error:
+        warn(f"forewarner off: {error}")
+        return None
 
 
 def write_model(folder: Path, card: ModelCard, models: Models, trials: pa.Table) -> ModelCard:

@@ -185,7 +185,13 @@ def _show_card(card: ModelCard, out: Path) -> None:
 
 
 @forewarner.command(epilog=ASSESS_EPILOG, short_help="Assess a configuration with trained models.")
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="Folder of a trained model.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=Path("model"),
+    show_default=True,
+    help="Folder of a trained model.",
+)
 @click.option("--config", type=click.Path(path_type=Path), help="JSON file of parameters (default: the champion).")
 @click.option("--boost", type=float, default=1.0, show_default=True, help="Multiplies max_leverage, as a day's does.")
 @json_option
