@@ -110,7 +110,7 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
         worst = max(r["error"] for r in parts["scanner"]["rows"])
         rows.append(["scanner: worst relative error of λ", "≤ 1e-9", f"{worst:.1e}", verdict(worst <= 1e-9)])
     for r in parts.get("replay", {}).get("rows", []):
-        if r["name"] in ("dolphin, day by day", "dolphin, one call", "dolphin, with order books"):
+        if r["name"] in ("dolphin, day by day", "dolphin, one call"):
             judge(f"replay ({r['name']})", r["bars_per_s"] / 1e6, 2.0, "million bars/s", 2, at_least=True)
     warm = {r["name"]: r["warm_s"]["min"] for r in parts.get("replay", {}).get("rows", [])}
     if "dolphin, every layer" in warm:
