@@ -33,6 +33,7 @@ demo: setup ## from nothing to a report: make a synthetic market, scan it, repla
 	$(DOLPHIN) backtest --data demo/scans --out demo/run --force
 	@$(DOLPHIN) forewarner train --data demo/scans --trials $(DEMO_TRIALS) --out demo/model --force --json >/dev/null
 	@cp demo/run/report.html demo/report.html.new && mv demo/report.html.new demo/report.html
+	@echo "A small forewarner, trained on that market: demo/model (try: $(DOLPHIN) forewarner assess --model demo/model)"
 	@echo "The report: $(CURDIR)/demo/report.html (open it in a browser; it needs no network)"
 
 test: check ## every linter and every test, with and without the JIT, and the coverage floor

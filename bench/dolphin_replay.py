@@ -115,11 +115,12 @@ def runner(path: str, how: str, model: str | None) -> Callable[[], int]:
     readings = made_readings(ts) if how in ("sensors", "layers") else None
     params = build_params({}, "modelled")
     gate = DailyGate(Path(model), params, Direction.SHORT) if how == "layers" and model else None
+    breaker = made_breaker(len(parts))
 
     def run() -> int:
         engine = NDAlphaEngine(params, assets, Direction.SHORT, CAPITAL)
         if gate is not None:
-            engine.set_acb(made_breaker(len(parts)))
+            engine.set_acb(breaker)
             engine.set_mc_forewarner(gate.warner, gate.base)
         feed = None if readings is None else SensorFeed(readings)
         engine.set_survival(feed)

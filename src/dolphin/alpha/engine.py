@@ -219,12 +219,12 @@ class NDAlphaEngine:
             if self._plan.is_due():
                 self._put_in_force(self._plan.ask())
             end = at = min(rows, done + self._plan.bars_until_due())
-            self._plan.count(bars.v750[done:at])
+            self._plan.count(bars["v750"][done:at])
             due = self._plan.ask() if at < rows else None
             rides = due is not None and self._put_on(bars, at, due)
             if rides:
                 end = rows
-                self._plan.count(bars.v750[at:rows])
+                self._plan.count(bars["v750"][at:rows])
             closed += self._enter(
                 REPLAY,
                 0,
@@ -234,7 +234,7 @@ class NDAlphaEngine:
                 end - done,
             )
             if rides:
-                bars[at].acb_update = int(AcbUpdate.NONE)
+                bars["acb_update"][at] = AcbUpdate.NONE
             elif due is not None:
                 self._put_in_force(due)
             done = end
@@ -244,10 +244,12 @@ class NDAlphaEngine:
     def _put_on(self, bars: Record, at: int, due: Due) -> bool:
         """Let the day's boost and beta ride on the bar that they are due at, so that the day stays one call; false
         when more has to change there than a bar's record can carry."""
-        core, bar = self._state.core, bars[at]
-        if due.gate not in (None, (float(core.mc_scale), bool(core.mc_red))) or bar.acb_update != AcbUpdate.NONE:
+        core = self._state.core
+        if due.gate is not None and due.gate != (float(core.mc_scale), bool(core.mc_red)):
             return False
-        bar.acb_update, bar.acb_boost, bar.acb_beta = int(AcbUpdate.DAILY), due.boost, due.beta
+        if bars["acb_update"][at] != AcbUpdate.NONE:
+            return False
+        bars["acb_update"][at], bars["acb_boost"][at], bars["acb_beta"][at] = AcbUpdate.DAILY, due.boost, due.beta
         return True
 
     def _put_in_force(self, due: Due) -> None:

@@ -110,7 +110,9 @@ def regime_size_mult_nb(strength: float, boost: float, beta: float, mc_scale: fl
     """boost·(1 + beta·strength^convexity)·mc_scale; without the beta term when beta ≤ 0 (ACB's scale 2)."""
     if beta <= 0.0:
         return boost * mc_scale
-    return boost * (1.0 + beta * strength**convexity) * mc_scale
+    # Most bars have no strength at all, and a power costs more than the rest of the rule: 0 and 1 are their own powers.
+    shaped = strength if strength == 0.0 or strength == 1.0 else strength**convexity
+    return boost * (1.0 + beta * shaped) * mc_scale
 
 
 @inlined_kernel
