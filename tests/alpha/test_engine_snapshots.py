@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dolphin.alpha import snapshots as module
 from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import ASSET_BOOK, records
 from dolphin.core.codes import Direction, Posture
 from dolphin.core.errors import ConfigError
 from dolphin.core.params import Champion, EngineParams
+from dolphin.core.sealed import seal
 from tests.alpha.pieces import BAR_NS, CAPITAL, Stage, book, market
 
 pytestmark = pytest.mark.jit_off
@@ -41,7 +41,7 @@ def sealed(head: dict[str, Any], arrays: bytes) -> bytes:
     """A snapshot with a changed head and a digest that fits."""
     packed = msgspec.json.encode(head)
     body = len(packed).to_bytes(8, "little") + packed + arrays
-    return module.digest(body) + body
+    return seal(body)
 
 
 @functools.cache

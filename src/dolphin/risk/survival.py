@@ -9,12 +9,12 @@ stopped. A stack that has nothing to restore starts closed.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 
 import msgspec
 
+from dolphin.core import sealed
 from dolphin.core.codes import Posture
 from dolphin.core.errors import ConfigError, DataError
 from dolphin.core.native import Flat
@@ -25,7 +25,6 @@ from dolphin.risk.sensors import READING, WARM_UP_S, Readings, get_reading, put_
 from dolphin.risk.stack import CATEGORY_NAMES, SURVIVAL, VERDICT, new_stack
 
 SNAPSHOT_VERSION = 1
-_DIGEST = 16
 _BOOK_SENSORS = ("book_stale", "depth_quality", "fill_probability")
 
 
@@ -151,8 +150,7 @@ class SurvivalStack:
 
     def snapshot(self) -> bytes:
         """All that the stack remembers, with a digest in front."""
-        body = msgspec.json.encode(_Saved(version=SNAPSHOT_VERSION, state=_state_of(self._stack)))
-        return hashlib.blake2b(body, digest_size=_DIGEST).digest() + body
+        return sealed.seal(msgspec.json.encode(_Saved(version=SNAPSHOT_VERSION, state=_state_of(self._stack))))
 
     @classmethod
     def restore(cls, value: bytes) -> SurvivalStack:
@@ -161,12 +159,7 @@ class SurvivalStack:
         Raises ConfigError for a value that is torn, altered, of another version or out of range; the caller then
         starts with `SurvivalStack()`, which is closed.
         """
-        body = value[_DIGEST:]
-        if hashlib.blake2b(body, digest_size=_DIGEST).digest() != value[:_DIGEST]:
-            raise ConfigError(
-                f"survival snapshot: {len(value)} bytes that do not match their digest, so torn or altered; expected "
-                "what snapshot() gave: start with a closed stack"
-            )
+        body = sealed.unseal(value, "survival", "start with a closed stack")
         try:
             saved = msgspec.json.decode(body, type=_Saved)
         except msgspec.MsgspecError as error:
