@@ -97,13 +97,16 @@ class BacktestResult:
     survival: SurvivalRun | None = None
 
 
-def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySink | None = None) -> BacktestResult:
+def run_backtest(
+    spec: BacktestSpec, advance: Advance | None = None, sink: DaySink | None = None, layers: Layers | None = None
+) -> BacktestResult:
     """Replay `spec.data` and give the results.
 
-    `advance` is called with the number of bars done after each day. What is open at the end closes at the last price,
-    reason END_OF_DATA; between files that are not consecutive days, reason DATA_GAP (SPEC §6). Raises DataError or
-    ConfigError for bad input. Determinism: a function of the archive and the spec alone."""
-    replay = Replay(spec)
+    `layers` are those of `spec`, fresh, when they have been read already. `advance` is called with the number of bars
+    done after each day. What is open at the end closes at the last price, reason END_OF_DATA; between files that are
+    not consecutive days, reason DATA_GAP (SPEC §6). Raises DataError or ConfigError for bad input. Determinism: a
+    function of the archive and the spec alone."""
+    replay = Replay(spec, layers)
     for scans in stream_scans(spec):
         events = replay.take(scans)
         if sink is not None:
@@ -116,12 +119,12 @@ def run_backtest(spec: BacktestSpec, advance: Advance | None = None, sink: DaySi
 class Replay:
     """One engine and its risk layers on their way through the days of an archive; `take` wants them in order."""
 
-    def __init__(self, spec: BacktestSpec) -> None:
+    def __init__(self, spec: BacktestSpec, layers: Layers | None = None) -> None:
         self._started = time.perf_counter()
         self.spec, self._params, self._direction = spec, spec.params(), spec.direction()
         whole = Archive.open(spec.data)
         self.archive = whole.select(spec.first, spec.last)
-        self._layers = Layers.of(spec)
+        self._layers = layers or Layers.of(spec)
         self._engine = NDAlphaEngine(self._params, self.archive.assets, self._direction, spec.capital)
         self._layers.attach(self._engine)
         self._trades: list[NDArray[Any]] = []

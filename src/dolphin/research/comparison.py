@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dolphin.core.errors import ConfigError
 from dolphin.research.backtest import Advance, BacktestResult, BacktestSpec, DaySink, Replay, stream_scans
+from dolphin.research.layers import Layers
 from dolphin.research.metrics import TradeTable
 
 PARTS = ("acb", "mc", "survival")
@@ -91,14 +92,17 @@ def layer_specs(spec: BacktestSpec, names: Sequence[str]) -> dict[str, BacktestS
 
 
 def run_comparison(
-    specs: Mapping[str, BacktestSpec], advance: Advance | None = None, sinks: Mapping[str, DaySink] | None = None
+    specs: Mapping[str, BacktestSpec],
+    advance: Advance | None = None,
+    sinks: Mapping[str, DaySink] | None = None,
+    layers: Mapping[str, Layers] | None = None,
 ) -> dict[str, BacktestResult]:
     """Replay every spec over one pass through the scans; the results by name, in the order given.
 
-    The specs differ in their layers only. `advance` and `sinks` are as in `run_backtest`. Determinism: each result is
-    what `run_backtest` gives for its spec.
+    The specs differ in their layers only. `advance`, `sinks` and `layers` are as in `run_backtest`. Determinism: each
+    result is what `run_backtest` gives for its spec.
     """
-    replays = {name: Replay(spec) for name, spec in specs.items()}
+    replays = {name: Replay(spec, None if layers is None else layers[name]) for name, spec in specs.items()}
     for scans in stream_scans(next(iter(specs.values()))):
         for name, replay in replays.items():
             events = replay.take(scans)

@@ -41,8 +41,9 @@ class Explanation:
     assets: list[dict[str, Any]]
 
 
-def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explanation:
-    """Replay up to the bar stamped `at_ns` and say what was decided there and why.
+def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None, layers: Layers | None = None) -> Explanation:
+    """Replay up to the bar stamped `at_ns` and say what was decided there and why; `layers` are those of `spec`, fresh,
+    when they have been read already.
 
     Raises ConfigError when no bar carries that stamp or `asset` is not in the universe.
     """
@@ -51,7 +52,7 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None) -> Explana
     if asset is not None and asset not in archive.assets:
         raise ConfigError(f"--asset {asset}: not among the archive's {len(archive.assets)} assets")
     engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
-    Layers.of(spec).attach(engine)
+    (layers or Layers.of(spec)).attach(engine)
     for scans in stream_scans(spec):
         engine.begin_day(scans.day)
         bars = bars_of(scans)

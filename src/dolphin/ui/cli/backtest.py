@@ -17,6 +17,7 @@ from dolphin.ui.layerwords import layer_lines
 
 if TYPE_CHECKING:
     from dolphin.research.backtest import BacktestSpec
+    from dolphin.research.layers import Layers
 
 EPILOG = """\b
 Examples:
@@ -57,11 +58,11 @@ def backtest(spec: BacktestSpec, out: Path, compare: str | None, force: bool, as
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
     with run_folder(out, force=force) as folder:
-        Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
+        layers = Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
         ready_kernels(archive.kind, quiet=as_json)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress("replaying", bars, "bars", quiet=as_json) as advance:
-            summary = _write_run(spec, folder, advance)
+            summary = _write_run(spec, folder, advance, layers)
     if as_json:
         emit_json(summary)
     else:
@@ -79,32 +80,25 @@ def _compare(spec: BacktestSpec, out: Path, layers: str, force: bool, as_json: b
     specs = layer_specs(spec, names)
     archive = Archive.open(spec.data).select(spec.first, spec.last)
     with run_folder(out, force=force, files=(*RUN_FILES, *names)) as folder:
-        for each in specs.values():
-            Layers.of(each)
+        opened = {name: Layers.of(each) for name, each in specs.items()}
         ready_kernels(archive.kind, quiet=as_json)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress(f"replaying {len(names)} times", bars, "bars", quiet=as_json) as advance:
-            summary = write_comparison_run(specs, folder, command_line(), advance)
+            summary = write_comparison_run(specs, folder, command_line(), advance, opened)
     if as_json:
         emit_json(summary)
     else:
         show_comparison(summary, out)
 
 
-def _write_run(spec: BacktestSpec, folder: Path, advance: Any) -> dict[str, Any]:
-    from dolphin.market.atomic import write_json_atomic
+def _write_run(spec: BacktestSpec, folder: Path, advance: Any, layers: Layers) -> dict[str, Any]:
     from dolphin.research.backtest import run_backtest
-    from dolphin.research.results import EquityWriter, report_data, summarise, trade_columns, write_trades
-    from dolphin.ui.report import write_report
+    from dolphin.research.results import EquityWriter
+    from dolphin.ui.cli.runfiles import write_run_files
 
     with EquityWriter(folder / "equity.parquet") as equity:
-        result = run_backtest(spec, advance, equity.take)
-    columns = trade_columns(result.trades, result.assets)
-    summary = summarise(result, columns, command_line())
-    write_trades(folder, columns)
-    write_json_atomic(folder / "summary.json", summary)
-    write_report(folder / "report.html", report_data(result, summary, columns))
-    return summary
+        result = run_backtest(spec, advance, equity.take, layers)
+    return write_run_files(folder, result, command_line()).summary
 
 
 def command_line() -> str:

@@ -12,24 +12,25 @@ from dolphin.ui.cli.console import note, print_table
 
 if TYPE_CHECKING:
     from dolphin.research.backtest import Advance, BacktestSpec
+    from dolphin.research.layers import Layers
 
 
 _SHARED = (
     *("profile", "direction", "champion_hash", "is_champion", "overrides", "friction"),
-    *("from", "to", "days", "bars", "bar_seconds"),
+    *("from", "to", "days", "bars"),
 )
 """What all runs of a comparison have in common."""
 
 
 def write_comparison_run(
-    specs: Mapping[str, BacktestSpec], folder: Path, command: str, advance: Advance
+    specs: Mapping[str, BacktestSpec], folder: Path, command: str, advance: Advance, layers: Mapping[str, Layers]
 ) -> dict[str, Any]:
     """Run every spec and fill `folder`: one whole run per name in a folder of that name, `summary.json` and
     `report.html` over all; give the summary."""
     from dolphin.market.atomic import write_json_atomic
     from dolphin.research.comparison import compared, run_comparison
-    from dolphin.research.results import EquityWriter, report_data, summarise, trade_columns, write_trades
-    from dolphin.ui.report import write_report
+    from dolphin.research.results import EquityWriter
+    from dolphin.ui.cli.runfiles import write_run_files
     from dolphin.ui.report.comparison import write_comparison
 
     with ExitStack() as stack:
@@ -37,31 +38,13 @@ def write_comparison_run(
         for name in specs:
             (folder / name).mkdir()
             sinks[name] = stack.enter_context(EquityWriter(folder / name / "equity.parquet")).take
-        results = run_comparison(specs, advance, sinks)
-    tables = {name: trade_columns(result.trades, result.assets) for name, result in results.items()}
-    summaries = {name: summarise(result, tables[name], command) for name, result in results.items()}
-    pages = {name: report_data(result, summaries[name], tables[name]) for name, result in results.items()}
-    for name, page in pages.items():
-        write_trades(folder / name, tables[name])
-        write_json_atomic(folder / name / "summary.json", summaries[name])
-        write_report(folder / name / "report.html", page)
-    rows = compared(summaries, tables)
-    first = next(iter(summaries.values()))
-    shared = (
-        "profile",
-        "direction",
-        "champion_hash",
-        "is_champion",
-        "overrides",
-        "friction",
-        "from",
-        "to",
-        "days",
-        "bars",
-    )
-    summary = {**{key: first[key] for key in shared}, "layers": rows, "command": command}
+        results = run_comparison(specs, advance, sinks, layers)
+    runs = {name: write_run_files(folder / name, result, command) for name, result in results.items()}
+    rows = compared({name: run.summary for name, run in runs.items()}, {name: run.trades for name, run in runs.items()})
+    first = next(iter(runs.values())).summary
+    summary = {**{key: first[key] for key in _SHARED}, "layers": rows, "command": command}
     write_json_atomic(folder / "summary.json", summary)
-    write_comparison(folder / "report.html", pages, rows, command)
+    write_comparison(folder / "report.html", {name: run.page for name, run in runs.items()}, rows, command)
     return summary
 
 

@@ -38,9 +38,9 @@ def why(spec: BacktestSpec, at: str, asset: str | None, as_json: bool) -> None:
 
     at_ns = iso_to_ns(at, "--at")
     archive = Archive.open(spec.data)
-    Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
+    layers = Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
     ready_kernels(archive.kind, quiet=as_json)
-    told = explain(spec, at_ns, asset)
+    told = explain(spec, at_ns, asset, layers)
     if as_json:
         emit_json(asdict(told))
     else:
