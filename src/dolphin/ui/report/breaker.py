@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dolphin.research.reportdata import ReportData
-from dolphin.ui.report.numbers import NONE, number, tone, usd, whole
+from dolphin.ui.report.numbers import number, whole
 from dolphin.ui.report.sections import chart, panel
-from dolphin.ui.report.series import Figure, net_of
-from dolphin.ui.report.tables import Cell, figure, table
+from dolphin.ui.report.series import Figure, entry_dates
+from dolphin.ui.report.tables import Cell, figure, table, traded
 from dolphin.ui.report.timecharts import TIME_AXIS, day_steps, span
 
 _CAPTION = (
@@ -57,23 +57,17 @@ def section(data: ReportData) -> str:
 def _table(data: ReportData, days: list[Mapping[str, Any]]) -> str:
     """One row per boost, ascending: days, trades, mean leverage, net PnL."""
     boost_on = {day["date"]: float(day["boost"]) for day in days}
-    entered = np.asarray(data.trades["entry_ts"], dtype=np.int64).astype("datetime64[ns]").astype("datetime64[D]")
-    boosts = np.array([boost_on.get(day, np.nan) for day in entered.astype(str).tolist()], dtype=np.float64)
-    leverage, net = np.asarray(data.trades["leverage"], dtype=np.float64), net_of(data.trades)
+    boosts = np.array([boost_on.get(day, np.nan) for day in entry_dates(data.trades)], dtype=np.float64)
     rows = []
     for boost in sorted(set(boost_on.values())):
-        mine = boosts == boost
-        count, total = sum(value == boost for value in boost_on.values()), float(net[mine].sum())
+        count = sum(value == boost for value in boost_on.values())
         betas = sorted({float(day["beta"]) for day in days if float(day["boost"]) == boost})
-        mean = float(leverage[mine].mean()) if mine.any() else None
         rows.append(
             (
                 Cell(number(boost, 3), boost),
                 Cell(" or ".join(number(beta, 1) for beta in betas), betas[0], "num"),
                 figure(count, whole(count)),
-                figure(int(mine.sum()), whole(int(mine.sum()))),
-                figure(mean, NONE if mean is None else number(mean)),
-                figure(total, usd(total, signed=True), tone(total)),
+                *traded(data.trades, boosts == boost),
             )
         )
     header = ("boost", "beta", "days", "trades", "mean leverage", "net PnL")

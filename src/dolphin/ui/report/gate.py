@@ -9,10 +9,10 @@ import numpy as np
 
 from dolphin.research.reportdata import ReportData
 from dolphin.risk.forewarner.report import ORANGE_PROBABILITY, ORANGE_SCORE, RED_PROBABILITY, RED_SCORE
-from dolphin.ui.report.numbers import NONE, level, number, tone, usd, whole
+from dolphin.ui.report.numbers import level, number, whole
 from dolphin.ui.report.sections import chart, panel
-from dolphin.ui.report.series import Figure, ink, net_of
-from dolphin.ui.report.tables import Cell, figure, table
+from dolphin.ui.report.series import Figure, entry_dates, ink
+from dolphin.ui.report.tables import Cell, figure, table, traded
 from dolphin.ui.report.timecharts import TIME_AXIS, day_steps, span
 
 STATUSES = ("OK", "ORANGE", "RED")
@@ -73,24 +73,18 @@ def section(data: ReportData) -> str:
 def _table(data: ReportData, days: list[Mapping[str, Any]]) -> str:
     """One row per status met: days, the highest leverage judged, trades, mean leverage, net PnL."""
     said = {day["date"]: day["status"] for day in days}
-    entered = np.asarray(data.trades["entry_ts"], dtype=np.int64).astype("datetime64[ns]").astype("datetime64[D]")
-    words = np.array([said.get(day, "") for day in entered.astype(str).tolist()], dtype=str)
-    leverage, net = np.asarray(data.trades["leverage"], dtype=np.float64), net_of(data.trades)
+    words = np.array([said.get(day, "") for day in entry_dates(data.trades)], dtype=str)
     rows = []
     for place, status in enumerate(STATUSES):
         judged = [float(day["max_leverage"]) for day in days if day["status"] == status]
         if not judged:
             continue
-        mine = words == status
-        mean, total = float(leverage[mine].mean()) if mine.any() else None, float(net[mine].sum())
         rows.append(
             (
                 Cell(status, float(place)),
                 figure(len(judged), whole(len(judged))),
                 figure(max(judged), number(max(judged))),
-                figure(int(mine.sum()), whole(int(mine.sum()))),
-                figure(mean, NONE if mean is None else number(mean)),
-                figure(total, usd(total, signed=True), tone(total)),
+                *traded(data.trades, words == status),
             )
         )
     header = ("status", "days", "highest leverage judged", "trades", "mean leverage", "net PnL")

@@ -45,6 +45,13 @@ def net_of(trades: TradeTable) -> NDArray[np.float64]:
     return np.asarray(trades["net_pnl"], dtype=np.float64)
 
 
+def entry_dates(trades: TradeTable) -> list[str]:
+    """The UTC date that each trade was entered on, YYYY-MM-DD."""
+    entered = np.asarray(trades["entry_ts"], dtype=np.int64).astype("datetime64[ns]").astype("datetime64[D]")
+    dates: list[str] = entered.astype(str).tolist()
+    return dates
+
+
 def bucket_name(code: int) -> str:
     """The name of a signal bucket; a code out of range shows as itself."""
     return BUCKETS[code] if 0 <= code < len(BUCKETS) else str(code)

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dolphin.core.clock import ns_to_iso
 from dolphin.research.metrics import TRADE_COLUMNS, TradeTable
 from dolphin.ui.report.numbers import NONE, esc, is_number, number, percent, price, tone, usd, whole
-from dolphin.ui.report.series import bucket_name, trade_rows
+from dolphin.ui.report.series import bucket_name, net_of, trade_rows
 
 MAX_TRADE_ROWS = 500
 """How many trades the page lists; the files beside it hold all of them."""
@@ -105,6 +108,17 @@ def text(value: object) -> Cell:
 def figure(key: Any, shown: str, css: str = "") -> Cell:
     """A right-aligned figure; an undefined one sorts below all others."""
     return Cell(shown, float(key) if is_number(key) else -math.inf, f"num {css}".strip())
+
+
+def traded(trades: TradeTable, mine: NDArray[np.bool_]) -> tuple[Cell, Cell, Cell]:
+    """The cells of some trades: how many, their mean leverage, their net PnL."""
+    count, total = int(mine.sum()), float(net_of(trades)[mine].sum())
+    mean = float(np.asarray(trades["leverage"], dtype=np.float64)[mine].mean()) if count else None
+    return (
+        figure(count, whole(count)),
+        figure(mean, NONE if mean is None else number(mean)),
+        figure(total, usd(total, signed=True), tone(total)),
+    )
 
 
 def _trade_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
