@@ -74,6 +74,7 @@ class Forewarner:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        # By complete values, and by the question word for word: the second spares an engine's daily one the completing.
         self._known: dict[tuple[Any, ...], Report] = {}
         self._asked: dict[tuple[tuple[str, Any], ...], Report] = {}
 
