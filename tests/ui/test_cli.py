@@ -19,9 +19,10 @@ import pytest
 from dolphin import __version__
 from dolphin.core.errors import ExchangeError
 from dolphin.research.outputs import RUN_FILES
-from dolphin.research.warm import compile_steps
 from dolphin.ui.cli import LazyGroup, root, run
 from tests.support.runs import price_archive_of, scan_archive_of
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 DOLPHIN = [sys.executable, "-c", "from dolphin.ui.cli import main; main()"]
 Capture = pytest.CaptureFixture[str]
@@ -40,13 +41,6 @@ def commands(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[
 
 
 COMMANDS = list(commands())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    """Kernels ready, so that no line announces their compiling."""
-    for step in compile_steps(scanning=True):
-        step()
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 
 from dolphin.market.tables import ScanDay
-from dolphin.research.warm import compile_steps
 from dolphin.ui.cli import run
 from tests.market.archive_support import price_day, put, replaced, table, write_klines
 from tests.support.runs import FIRST, scan_archive_of, scan_days, write_days
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 Capture = pytest.CaptureFixture[str]
 SECOND = date(2024, 1, 2)
@@ -60,13 +61,6 @@ class Bench:
         """`backtest` and `why` read the same data and must refuse it alike."""
         self.refuses(self.backtest(), *words)
         self.refuses(["why", "--data", str(self.data), "--at", "2024-01-01T03:00:00Z"], *words)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    """Kernels ready, so that no line announces their compiling."""
-    for step in compile_steps(scanning=True):
-        step()
 
 
 @pytest.fixture

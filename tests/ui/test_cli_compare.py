@@ -9,21 +9,15 @@ import pytest
 
 from dolphin.market.factorfiles import write_indicators
 from dolphin.research.outputs import RUN_FILES
-from dolphin.research.warm import compile_steps
 from dolphin.ui.cli import run
 from tests.support.browser import dump_dom
 from tests.support.forewarner import write_small_model
 from tests.support.runs import FIRST, backtest, scan_archive_of
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 NAMES = ["none", "acb", "acb+mc", "full"]
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    """Kernels ready, so that no line announces their compiling."""
-    for step in compile_steps(scanning=False):
-        step()
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,14 @@ from dolphin.market.forewarnerfiles import MODEL_FILES, DolphinForewarner
 from dolphin.market.importer import Import, ImportSpec
 from dolphin.research.forewarner import trials as trials_module
 from dolphin.research.forewarner.store import STORE
-from dolphin.research.warm import compile_steps
 from dolphin.ui.cli import run
 from dolphin.ui.report.forewarner import calibration_figure, leverage_figure, outcomes_figure
 from tests.support.browser import dump_dom
 from tests.support.forewarner import fitted, write_small_model
 from tests.support.runs import scan_archive_of
 from tests.support.shared import recorded
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 Capture = pytest.CaptureFixture[str]
 SYMBOLS = (
@@ -39,12 +40,6 @@ SYMBOLS = (
     "UNIUSDT",
 )
 TRAIN = ("--trials", "200", "--workers", "2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    for step in compile_steps(scanning=True):
-        step()
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from dolphin.core.codes import Posture
-from dolphin.research.warm import compile_steps
 from dolphin.ui.cli import run
 from tests.risk.survival_cases import PERFECT, reading
 from tests.support.browser import dump_dom
 from tests.support.runs import backtest, scan_archive_of, scan_days, write_days
 from tests.support.sensors import recording, write_recording
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    """Kernels ready, so that no line announces their compiling."""
-    for step in compile_steps(scanning=False):
-        step()
 
 
 @pytest.fixture(scope="module")
