@@ -4,7 +4,7 @@
 # when it is there already. DOLPHIN_PYTHON=/path/to/python chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check lint bench lock clean
+.PHONY: help setup setup-nautilus setup-dev demo test check lint bench lock clean
 
 BIN := .venv/bin
 DOLPHIN := $(BIN)/dolphin
@@ -23,6 +23,9 @@ help: ## list the targets
 
 setup:
 	@scripts/setup main
+
+setup-nautilus: ## what `dolphin backtest --engine nautilus` and `dolphin parity` need on top
+	@scripts/setup nautilus
 
 setup-dev:
 	@scripts/setup dev

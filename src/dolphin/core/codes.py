@@ -40,6 +40,7 @@ class ExitReason(IntEnum):
     STALE_PRICE = 9
     DATA_GAP = 10
     END_OF_DATA = 11
+    PROTECTIVE_STOP = 12  # the order that stands at the venue behind every position
 
 
 class Gate(IntEnum):
