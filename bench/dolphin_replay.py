@@ -22,9 +22,10 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 
 from bench import peer  # noqa: E402
-from dolphin.alpha.engine import NDAlphaEngine, day_bars  # noqa: E402
+from dolphin.alpha.engine import NDAlphaEngine  # noqa: E402
 from dolphin.alpha.feed import HEALTHY, SensorFeed  # noqa: E402
 from dolphin.alpha.layout import ASSET_BOOK, MARKET_BOOK, records  # noqa: E402
+from dolphin.alpha.rows import day_bars  # noqa: E402
 from dolphin.core.codes import Direction  # noqa: E402
 from dolphin.core.params import build_params  # noqa: E402
 from dolphin.research.gate import DailyGate  # noqa: E402

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import Record
+from dolphin.alpha.rows import day_bars
 from dolphin.core.codes import Direction, Gate, Posture
 from dolphin.core.errors import ConfigError
 from dolphin.core.params import EngineParams

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dolphin.alpha.engine import VOL_REGIME_BARS, NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import ASSET_BOOK, BAR, MARKET_BOOK, VEL_DIV_HISTORY, records
+from dolphin.alpha.rows import VOL_REGIME_BARS, day_bars
 from dolphin.core.codes import Direction, Drop, ExitReason, Gate
 from dolphin.core.errors import ConfigError
 from dolphin.core.params import Champion, EngineParams

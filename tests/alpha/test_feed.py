@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.feed import HEALTHY, SensorFeed
 from dolphin.alpha.layout import Record, records
+from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import date_start_ns
 from dolphin.core.codes import Direction, ExitReason, Gate, Posture
 from dolphin.core.params import EngineParams

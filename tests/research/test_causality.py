@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import Record
+from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import NS_PER_DAY
 from dolphin.core.codes import Direction, ExitReason
 from dolphin.core.params import EngineParams

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import ASSET_BOOK, EVENT, MARKET_BOOK, TRADE, Record, records
+from dolphin.alpha.rows import day_bars
 from dolphin.core.codes import Direction, ExitReason, Gate, Posture
 from dolphin.core.params import EngineParams
 from dolphin.market.tables import ScanDay
@@ -188,7 +189,8 @@ CONTINUE = """
 import sys
 from pathlib import Path
 import numpy as np
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
+from dolphin.alpha.rows import day_bars
 from dolphin.alpha.layout import BAR
 from dolphin.core.codes import ExitReason
 engine = NDAlphaEngine.restore(Path(sys.argv[1]).read_bytes())

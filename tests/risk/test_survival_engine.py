@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import Record
+from dolphin.alpha.rows import day_bars
 from dolphin.alpha.sizing import STALKER_LEVERAGE
 from dolphin.core.codes import Direction, ExitReason, Gate, Posture
 from dolphin.core.params import EngineParams

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.feed import HEALTHY, SensorFeed
 from dolphin.alpha.layout import EVENT, TRADE, Record, records
+from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import ns_to_iso
 from dolphin.core.codes import Direction, Posture
 from dolphin.core.params import EngineParams

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from dolphin.alpha.daily import Breaker, DayPlan, Due, Forewarner, McReport
 from dolphin.alpha.feed import NO_FEED, SensorFeed
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
-from dolphin.alpha.replay import ACB_DAILY, ACB_SUBDAY, CLOSE, ENGINE, REPLAY
+from dolphin.alpha.replay import ACB_DAILY, ACB_SUBDAY, CLOSE, ENGINE, REPLAY, SETTLE
+from dolphin.alpha.rows import Rows
 from dolphin.alpha.selection import Ranking, new_ranking
 from dolphin.alpha.snapshots import pack, unpack
 from dolphin.alpha.step import EngineState, new_state
@@ -55,6 +56,7 @@ class NDAlphaEngine:
         self._feed = NO_FEED
         self._flat = self._flatten()
         self._plan = DayPlan()
+        self._single: tuple[Rows, F8] | None = None
 
     @property
     def state(self) -> EngineState:
@@ -169,6 +171,7 @@ class NDAlphaEngine:
         The feed is not part of the snapshot: a live engine is told its posture by a service that has its own.
         """
         self._feed = NO_FEED if feed is None else feed
+        self._single = None
 
     def step_bar(
         self,
@@ -189,15 +192,53 @@ class NDAlphaEngine:
         Raises ConfigError when `prices` or `books` are not N.
         """
         self._check_shape("prices", np.shape(prices), (len(self.assets),))
+        values = (ts_ns, vel_div, v50, v750, int(vol_regime_ok), int(posture), int(AcbUpdate.NONE), 0.0, 0.0)
+        if market is None and books is None:
+            rows, closes = self._one_row()
+            rows.bars.view(np.ndarray)[0] = values
+            closes[0] = prices
+            closed = rows.step()
+            return rows.events.copy()[0], rows.trade.copy()[0] if closed else None
         if books is not None:
             self._check_shape("books", np.shape(books), (len(self.assets),))
         bar = records(BAR, 1)
-        bar[0].ts_ns, bar[0].vel_div, bar[0].v50, bar[0].v750 = ts_ns, vel_div, v50, v750
-        bar[0].vol_regime_ok, bar[0].posture = int(vol_regime_ok), int(posture)
+        bar.view(np.ndarray)[0] = values
         given = None if market is None else np.asarray(market).reshape(1).view(np.recarray)
         shelf = None if books is None else books.reshape(1, -1)
         events, trades = self.process_bars(bar, np.asarray(prices, np.float64).reshape(1, -1), given, shelf)
         return events[0], trades[0] if len(trades) else None
+
+    def _one_row(self) -> tuple[Rows, F8]:
+        """Rows of one bar, to be written anew at every step, and the prices in them."""
+        if self._single is None:
+            closes = np.full((1, len(self.assets)), np.nan)
+            self._single = self.rows(records(BAR, 1), closes), closes
+        rows, _ = self._single
+        if len(self._draws.keep[0]) <= int(self._state.core.draws) + 1:
+            self._single = None  # the draws have moved
+            return self._one_row()
+        rows.rewind()
+        return self._single
+
+    def rows(self, bars: Record, closes: F8, markets: Record | None = None, books: Record | None = None) -> Rows:
+        """T bars to be stepped one at a time, each at a small part of what `step_bar` costs; the same steps.
+
+        Arguments as for `process_bars`; the arrays are kept. Raises ConfigError for other shapes.
+        """
+        self._check_shapes(bars, closes, markets, books)
+        events, trade = records(EVENT, len(bars)), records(TRADE, 1)
+        shelves = self._books_of(markets, books, 0, len(bars))
+        bars, closes = np.ascontiguousarray(bars).view(np.recarray), np.ascontiguousarray(closes, np.float64)
+        call = ENGINE.prepared(
+            2,
+            self._flat,
+            self._feed.flat,
+            Flat(bars, closes),
+            self._no_books if shelves is None else shelves,
+            self._draws_for(len(bars)),
+            Flat(events, trade),
+        )
+        return Rows(bars, events, trade, call, self._plan, self._put_in_force)
 
     def process_bars(
         self, bars: Record, closes: F8, markets: Record | None = None, books: Record | None = None
@@ -207,12 +248,8 @@ class NDAlphaEngine:
         `bars` (T,) BAR records, `closes` float64 (T, N), `markets` (T,) and `books` (T, N) or None. With a sensor feed
         the postures acted in are written into `bars`. Raises ConfigError for other shapes.
         """
-        rows, n = len(bars), len(self.assets)
-        self._check_shape("closes", np.shape(closes), (rows, n))
-        if markets is not None:
-            self._check_shape("markets", np.shape(markets), (rows,))
-        if books is not None:
-            self._check_shape("books", np.shape(books), (rows, n))
+        rows = len(bars)
+        self._check_shapes(bars, closes, markets, books)
         events, trades = records(EVENT, rows), records(TRADE, max(rows, 1))
         done = closed = 0
         while done < rows:
@@ -262,6 +299,16 @@ class NDAlphaEngine:
         trades = records(TRADE, 1)
         room = Flat(records(EVENT, 1), trades)
         return trades[: self._enter(CLOSE, int(reason), self._nothing, None, room, 0)]
+
+    def settle(self, net_pnl: float) -> bool:
+        """What was open is closed on the last processed bar and brought `net_pnl` USDT; false when nothing was open.
+
+        For positions whose result a venue determines; raises ConfigError when it is not finite."""
+        if not np.isfinite(net_pnl):
+            raise ConfigError(f"engine: a trade's result of {net_pnl}; expected a finite number of USDT")
+        result = records(TRADE, 1)
+        result.net_pnl[0] = net_pnl
+        return self._enter(SETTLE, 0, self._nothing, None, Flat(records(EVENT, 1), result), 0) == 1
 
     def _update_acb(self, action: int, boost: float, beta: float) -> bool:
         bar = self._spare_bar[0]
@@ -330,6 +377,14 @@ class NDAlphaEngine:
         """Thirty-two hex digits over the snapshot: equal hashes mean equal engines, bit for bit."""
         return hashlib.blake2b(self.snapshot(), digest_size=16).hexdigest()
 
+    def _check_shapes(self, bars: Record, closes: F8, markets: Record | None, books: Record | None) -> None:
+        rows, n = len(bars), len(self.assets)
+        self._check_shape("closes", np.shape(closes), (rows, n))
+        if markets is not None:
+            self._check_shape("markets", np.shape(markets), (rows,))
+        if books is not None:
+            self._check_shape("books", np.shape(books), (rows, n))
+
     def _check_shape(self, what: str, met: tuple[int, ...], expected: tuple[int, ...]) -> None:
         # Compiled code does not check bounds: a wrong shape would read and write foreign memory.
         if met != expected:
@@ -359,17 +414,3 @@ class NDAlphaEngine:
             size = -(-need // _BLOCK) * _BLOCK
             self._draws = Flat(np.random.RandomState(self.params.champion.seed).random_sample(size))
         return self._draws
-
-
-VOL_REGIME_BARS = 100
-"""The volatility regime counts as known from this bar of the day on, in replay (SPEC §12)."""
-
-
-def day_bars(ts_ns: NDArray[np.int64], signals: Mapping[str, F8]) -> Record:
-    """BAR records of one replayed day; `signals` names vel_div, v50 and v750, float64 (T,)."""
-    bars = records(BAR, len(ts_ns))
-    bars.ts_ns[:] = ts_ns
-    for name in ("vel_div", "v50", "v750"):
-        bars[name][:] = signals[name]
-    bars.vol_regime_ok[:] = np.arange(len(ts_ns)) >= VOL_REGIME_BARS
-    return bars

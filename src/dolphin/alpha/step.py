@@ -120,30 +120,36 @@ def _valid_nb(price: float) -> float:
     return price if price > 0.0 and price < math.inf else math.nan
 
 
+@inlined_kernel
+def book_result_nb(core: Record, net_pnl: float) -> None:
+    """The open position is closed on the last processed bar and brought `net_pnl` USDT."""
+    core.draws += 1
+    core.capital += net_pnl
+    won = net_pnl > 0.0
+    core.bucket_trades[core.bucket] += 1
+    if won:
+        core.bucket_wins[core.bucket] += 1
+    core.recent_losses = ((core.recent_losses << 1) | (0 if won else 1)) & 0xFFFF
+    core.open = 0
+    core.asset = -1
+    core.subday_exit = 0
+    core.last_exit_bar = core.bar_idx
+
+
 @kernel
 def close_position_nb(params: Record, state: EngineState, price: float, reason: int, draws: F8, trade: Record) -> None:
     """Close the open position at the unslipped `price`, on the last processed bar, and write its `trade` record."""
     core = state.core
     settle_nb(params, core, price, reason, draws[core.draws], trade)
     trade.trade_id = core.draws
-    core.draws += 1
-    core.capital += trade.net_pnl
-    won = trade.net_pnl > 0.0
-    core.bucket_trades[core.bucket] += 1
-    if won:
-        core.bucket_wins[core.bucket] += 1
-    core.recent_losses = ((core.recent_losses << 1) | (0 if won else 1)) & 0xFFFF
     trade.asset, trade.side, trade.reason = core.asset, params.direction, reason
     trade.entry_ts, trade.exit_ts = core.entry_ts_ns, core.last_ts_ns
     trade.entry_bar, trade.exit_bar = core.entry_bar, core.bar_idx
     trade.entry_price, trade.notional_usd = core.entry_price, core.notional_usd
     trade.leverage, trade.fraction = core.leverage, core.used_fraction
     trade.bucket, trade.confidence, trade.is_extreme = core.bucket, core.confidence, core.is_extreme
+    book_result_nb(core, trade.net_pnl)
     trade.capital_after = core.capital
-    core.open = 0
-    core.asset = -1
-    core.subday_exit = 0
-    core.last_exit_bar = core.bar_idx
 
 
 @inlined_kernel

@@ -116,16 +116,42 @@ class Entry:
         if DISABLED:
             return self._fn(*_joined(args))
         parts = [arg if isinstance(arg, Flat) else Flat(arg) for arg in args]
+        self._check(args, parts)
+        return self._run(b"".join([part.raw for part in parts]))
+
+    def prepared(self, leading: int, *args: Any) -> Callable[..., int]:
+        """The kernel with all arguments but the first `leading` whole numbers taken apart once: a call of it costs a
+        few of them, not all."""
+        if DISABLED:
+            rest = _joined(args)
+            return lambda *first: self._fn(*first, *rest)
+        parts = [Flat(0) for _ in range(leading)] + [arg if isinstance(arg, Flat) else Flat(arg) for arg in args]
+        self._check([*[0] * leading, *args], parts)
+        values = b"".join([part.raw for part in parts])
+        block = ctypes.create_string_buffer(values, len(values))
+        place, run, keep = struct.Struct(f"={leading}q").pack_into, self._run, parts
+
+        def call(*first: int) -> int:
+            place(block, 0, *first)
+            return run(block)
+
+        call.__dict__["arguments"] = keep  # their arrays must outlive the addresses in the block
+        return call
+
+    def _check(self, args: Sequence[Any], parts: Sequence[Flat]) -> None:
         met = tuple([part.types for part in parts])
-        if met != self._parts or self._native is None:
-            types = tuple(kind for part in met for kind in part)
-            if self._native is None:
-                self._prepare(_joined(args), types, "".join(part.kinds for part in parts))
-            if types != self._types:
-                raise DolphinError(f"native call: {self.name} was compiled for other argument types")
-            self._parts = met
+        if met == self._parts and self._native is not None:
+            return
+        types = tuple(kind for part in met for kind in part)
+        if self._native is None:
+            self._prepare(_joined(args), types, "".join(part.kinds for part in parts))
+        if types != self._types:
+            raise DolphinError(f"native call: {self.name} was compiled for other argument types")
+        self._parts = met
+
+    def _run(self, block: Any) -> int:
         result = ctypes.c_int64(0)
-        status = self._native(b"".join([part.raw for part in parts]), ctypes.byref(result))
+        status = self._native(block, ctypes.byref(result))
         if status != 0:
             raise DolphinError(f"native call: {self.name} failed with status {status}")
         return result.value

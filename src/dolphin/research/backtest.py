@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import Record
+from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import ns_to_iso
 from dolphin.core.codes import Direction, ExitReason
 from dolphin.core.errors import ConfigError, DataError

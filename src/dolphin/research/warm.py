@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dolphin.alpha.engine import NDAlphaEngine, day_bars
+from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.replay import ENGINE
+from dolphin.alpha.rows import day_bars
 from dolphin.core.codes import Direction
 from dolphin.core.params import EngineParams
 from dolphin.scan.scanner import SCAN_ROWS, Scanner
