@@ -173,6 +173,9 @@ class NDAlphaEngine:
         self._feed = NO_FEED if feed is None else feed
         self._single = None
 
+    def pre_bar_proxy_update(self, inst50: float, v750: float) -> None:
+        """A hook before every step, for engines that size by a proxy of instability; this one has no use for it."""
+
     def step_bar(
         self,
         ts_ns: int,

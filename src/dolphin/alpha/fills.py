@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dolphin.alpha.engine import NDAlphaEngine
-from dolphin.alpha.layout import STATE
+from dolphin.alpha.layout import STATE, Record
 
 _UNDONE_WITH_AN_EXIT = (
     *("capital", "draws", "recent_losses", "bucket_trades", "bucket_wins"),
@@ -57,6 +57,11 @@ class Fills:
         self._core = engine.state.core.base.view(np.ndarray)  # the one-row array that the record is a view of
         self._open = self._core["open"]
         self._before = np.zeros(1, STATE)
+
+    @property
+    def core(self) -> Record:
+        """The engine's STATE record: read it, do not keep it."""
+        return self._engine.state.core
 
     def mark(self) -> None:
         """Remember the open position, so that an exit decided in the next step can be taken back."""

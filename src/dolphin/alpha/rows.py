@@ -18,7 +18,7 @@ class Rows:
     """T bars of one day in front of an engine that takes them in order, by `step`; `NDAlphaEngine.rows` makes them.
 
     `bars` (T,) BAR records, whose posture may be set until they are stepped; `events` (T,) EVENT records, filled as far
-    as stepped; `trade` (1,) the TRADE record of the latest close. `posture`, `gate` and `reason` are int64 (T,) views
+    as stepped; `trade` (1,) the TRADE record of the latest close. `posture`, `gate` and `bar_idx` are int64 (T,) views
     of single fields, cheap to read. The engine keeps its layers while its rows are stepped.
     """
 
@@ -33,7 +33,7 @@ class Rows:
     ) -> None:
         self.bars, self.events, self.trade = bars, events, trade
         self.posture = np.asarray(bars["posture"])
-        self.gate, self.reason = np.asarray(events["gate"]), np.asarray(events["exit_reason"])
+        self.gate, self.bar_idx = np.asarray(events["gate"]), np.asarray(events["bar_idx"])
         self.next = 0
         self._call, self._plan, self._put_in_force = call, plan, put_in_force
 
@@ -50,13 +50,17 @@ class Rows:
         if row >= len(self.gate):
             raise ConfigError(f"rows: all {row} bars have been stepped; expected one more")
         self.next = row + 1
+        self.due()
         if plan.bars > FIRST_ACB_BAR:
             plan.bars += 1
-            return self._call(ROW, row) != 0
-        if plan.is_due():
-            self._put_in_force(plan.ask())
-        plan.count(self.bars["v750"][row : row + 1])
+        else:
+            plan.count(self.bars["v750"][row : row + 1])
         return self._call(ROW, row) != 0
+
+    def due(self) -> None:
+        """Put in force what holds from the next bar on; `step` does it too, if nobody has before."""
+        if self._plan.bars == FIRST_ACB_BAR and self._plan.is_due():
+            self._put_in_force(self._plan.ask())
 
     def rewind(self) -> None:
         """Let the first bar be the next one again, for rows that are written anew."""

@@ -5,7 +5,12 @@ The decision's prices stand beside the venue's, so that spread, slippage, latenc
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+
+from dolphin.alpha.layout import TRADE, Record, records
 
 ROUND_TRIP = np.dtype(
     [
@@ -39,3 +44,23 @@ ROUND_TRIP = np.dtype(
         ("is_extreme", "i8"),
     ]
 )
+
+
+def as_trades(trips: NDArray[Any], capital: float) -> Record:
+    """Round trips as TRADE records, whose columns split the result by cause (SPEC §7): price at the decisions, fees,
+    slippage (spread, latency, lots' rounding of prices: all between decision and fill), funding; `capital` USDT is what
+    the run began with."""
+    trades = records(TRADE, len(trips))
+    for name in ("trade_id", "asset", "side", "reason", "entry_bar", "exit_bar", "entry_ts", "exit_ts"):
+        trades[name] = trips[name]
+    for name in ("leverage", "fraction", "bucket", "confidence", "is_extreme", "fees", "funding", "net_pnl"):
+        trades[name] = trips[name]
+    trades["entry_price"], trades["exit_price"] = trips["entry_fill"], trips["exit_fill"]
+    trades["notional_usd"] = trips["quantity"] * trips["entry_fill"]
+    size = trips["side"] * trips["quantity"]
+    trades["pnl_price"] = size * (trips["exit_price"] - trips["entry_price"])
+    trades["slippage"] = size * (
+        (trips["exit_fill"] - trips["exit_price"]) - (trips["entry_fill"] - trips["entry_price"])
+    )
+    trades["capital_after"] = capital + np.cumsum(trips["net_pnl"])
+    return trades

@@ -1,0 +1,106 @@
+"""What the trader needs from the shared memory, and nothing more (SPEC §13, §14).
+
+The trader writes its day's result and reads the posture and the breaker's updates. It must go on when the memory is
+gone: a port raises GridError, and whoever calls it here counts that and carries on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from dolphin.core.codes import Posture
+from dolphin.core.errors import GridError
+
+SAFETY, FEATURES = "DOLPHIN_SAFETY", "DOLPHIN_FEATURES"
+
+Listener = Callable[[bytes], object]
+"""Called with a key's new value, possibly on a foreign thread."""
+
+
+class GridPort(Protocol):
+    """Maps of the shared memory, as far as trading needs them; every method may raise GridError."""
+
+    def get(self, name: str, key: str) -> bytes | None:
+        """The value of `key` in the map `name`; None when there is none."""
+
+    def put(self, name: str, key: str, value: bytes) -> None:
+        """Set it."""
+
+    def listen(self, name: str, key: str, listener: Listener) -> Callable[[], None]:
+        """Have `listener` called with every new value; what is returned ends that."""
+
+
+class MemoryGrid:
+    """A `GridPort` in this process: for runs that share nothing, and for tests. `fail` makes every call raise."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], bytes] = {}
+        self.fail = False
+        self._listeners: dict[tuple[str, str], list[Listener]] = {}
+
+    @property
+    def listeners(self) -> int:
+        """How many are listening."""
+        return sum(len(each) for each in self._listeners.values())
+
+    def get(self, name: str, key: str) -> bytes | None:
+        """See GridPort."""
+        self._check()
+        return self.values.get((name, key))
+
+    def put(self, name: str, key: str, value: bytes) -> None:
+        """See GridPort; listeners are called before it returns."""
+        self._check()
+        self.values[name, key] = value
+        for listener in tuple(self._listeners.get((name, key), ())):
+            listener(value)
+
+    def listen(self, name: str, key: str, listener: Listener) -> Callable[[], None]:
+        """See GridPort."""
+        self._check()
+        listeners = self._listeners.setdefault((name, key), [])
+        listeners.append(listener)
+        return lambda: listeners.remove(listener)
+
+    def _check(self) -> None:
+        if self.fail:
+            raise GridError("grid: not reachable; start it, or go on without")
+
+
+class _Safety(msgspec.Struct, frozen=True):
+    posture: str
+
+
+_decode = msgspec.json.Decoder(_Safety).decode
+
+
+class PostureReader:
+    """The posture in force, read once a bar. What cannot be read counts as `unread` (SPEC §10): APEX where nothing is
+    at stake, HIBERNATE where money is. `failures` counts, `reason` says why the last reading failed."""
+
+    def __init__(self, grid: GridPort | None, unread: Posture) -> None:
+        self._grid, self._unread = grid, unread
+        self._seen: bytes | None = None
+        self._posture = unread
+        self.failures = 0
+        self.reason = ""
+
+    def read(self) -> Posture:
+        """The posture now."""
+        if self._grid is None:
+            return self._unread
+        try:
+            value = self._grid.get(SAFETY, "latest")
+            if value is None:
+                raise GridError("no posture was written")
+            if value != self._seen:
+                self._posture = Posture[_decode(value).posture]
+                self._seen = value
+        except (GridError, msgspec.MsgspecError, KeyError) as error:
+            self.failures += 1
+            self.reason, self._seen = f"{SAFETY}['latest'] cannot be read ({error})", None
+            return self._unread
+        return self._posture
