@@ -55,8 +55,9 @@ class Fills:
     def __init__(self, engine: NDAlphaEngine) -> None:
         self._engine = engine
         self._core = engine.state.core.base.view(np.ndarray)  # the one-row array that the record is a view of
-        self._open = self._core["open"]
+        self._open = memoryview(self._core["open"])
         self._before = np.zeros(1, STATE)
+        self._bytes = memoryview(self._core.view(np.uint8)), memoryview(self._before.view(np.uint8))
 
     @property
     def core(self) -> Record:
@@ -66,7 +67,8 @@ class Fills:
     def mark(self) -> None:
         """Remember the open position, so that an exit decided in the next step can be taken back."""
         if self._open[0]:
-            self._before[:] = self._core
+            now, before = self._bytes
+            before[:] = now
 
     def withdraw_entry(self) -> Wanted:
         """Take back the entry of the last step; what was wanted."""

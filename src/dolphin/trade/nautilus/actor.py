@@ -141,7 +141,7 @@ class DolphinActor(Strategy):
             self, self.fills, self._traded, side=int(direction), leverage=config.leverage, stop_pct=config.stop_pct
         )
         core = self.engine.state.core.base.view(np.ndarray)
-        self._boost, self._beta, self._red = core["boost"], core["beta"], core["mc_red"]
+        self._boost, self._beta, self._red = (memoryview(core[name]) for name in ("boost", "beta", "mc_red"))
         self._listen()
         self.subscribe_data(SCAN_TYPE)
         self.subscribe_data(CUT_TYPE)
@@ -193,7 +193,7 @@ class DolphinActor(Strategy):
         rows.posture[row] = rows_posture
         self.engine.pre_bar_proxy_update(float("nan"), float("nan"))
         rows.due()
-        before = self._snap(rows_posture)
+        before = self._boost[0], self._beta[0], rows_posture, not self._red[0]
         self.fills.mark()
         closed = rows.step()
         self.counts.bars += 1
@@ -202,12 +202,12 @@ class DolphinActor(Strategy):
             trade = rows.trade[0]
             self.desk.leave(ExitReason(int(trade.reason)), float(trade.exit_price), row_bar(rows, row), scan.ts_event)
         elif rows.gate[row] == _ENTERED:
-            self._enter(self.fills.withdraw_entry(), before, fresh)
+            self._enter(self.fills.withdraw_entry(), GateSnap(*before), fresh)
 
     def _enter(self, wanted: Wanted, before: GateSnap, fresh: bool) -> None:
         """Send the entry, unless what allowed it has changed or was old: then it is decided anew at the next bar."""
         self.desk.touched = True
-        changed = before.changed(self._snap(self._reader.read()))
+        changed = before.changed(GateSnap(self._boost[0], self._beta[0], self._reader.read(), not self._red[0]))
         if changed:
             self.counts.stale_state_events += 1
             self.counts.withheld["stale_state"] += 1
@@ -218,9 +218,6 @@ class DolphinActor(Strategy):
             self.counts.withheld["stale_scan"] += 1
         else:
             self.desk.enter(wanted)
-
-    def _snap(self, posture: Posture) -> GateSnap:
-        return GateSnap(float(self._boost[0]), float(self._beta[0]), posture, not self._red[0])
 
     def _is_fresh(self, scan: Scan) -> bool:
         age_s = (self.clock.timestamp_ns() - scan.ts_event) / 1e9

@@ -93,12 +93,15 @@ def run_venue(
         _add_venue(engine, assets, spec, market)
         actor, logger = _add_traders(engine, assets, spec, hooks, grid)
         market.attach(engine, actor.on_funding)
+        # Its statistics grow by concatenating pandas series, one a trade, and nobody reads them: ours are elsewhere.
+        engine.portfolio.analyzer.record_trade = lambda *_: None
         engine.run()
+        market.finish()
         account = engine.portfolio.account(VENUE)
         if actor.counts.bars == 0:
             raise DolphinError("venue run: no scan reached the actor")
         if spec.reports is not None:
-            write_venue_reports(engine, spec.reports)
+            write_venue_reports(market.orders, market.positions, account, spec.reports)
         return VenueRun(
             trips=actor.desk.trips(),
             engine=actor.engine,

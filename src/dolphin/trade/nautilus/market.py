@@ -22,8 +22,10 @@ from nautilus_trader.model.currencies import USDT
 from nautilus_trader.model.data import BookOrder, CustomData, QuoteTick
 from nautilus_trader.model.enums import BookType, OrderSide, OrderType
 from nautilus_trader.model.events import OrderInitialized, PositionClosed, PositionOpened
-from nautilus_trader.model.identifiers import InstrumentId
+from nautilus_trader.model.identifiers import InstrumentId, PositionId
 from nautilus_trader.model.objects import Money, Quantity
+from nautilus_trader.model.orders import Order
+from nautilus_trader.model.position import Position
 from numpy.typing import NDArray
 
 from dolphin.core.codes import ExitReason
@@ -93,6 +95,9 @@ class VenueMarket(SimulationModule):
         self._due_ns = _NEVER if funding is None or not len(funding.ts_ns) else int(funding.ts_ns[0])
         self._engine: BacktestEngine | None = None
         self._charge: Charge | None = None
+        self._closed: list[PositionId] = []
+        self.orders: list[Order] = []
+        self.positions: list[Position] = []
 
     def attach(self, engine: BacktestEngine, charge: Charge) -> None:
         """Join a run: its data are the scans; its orders and positions are listened to."""
@@ -117,6 +122,7 @@ class VenueMarket(SimulationModule):
         """An order is on its way: the venue must have a price for it, now and when it arrives."""
         if not isinstance(event, OrderInitialized) or self._engine is None:
             return
+        self._put_away()
         column, now = self._columns[event.instrument_id], int(self.clock.timestamp_ns())
         if self._quoted[column] != now:
             quote = self._quotes(column, np.array([self._price(column, now)]), np.array([now]))[0]
@@ -133,6 +139,31 @@ class VenueMarket(SimulationModule):
             self._stream(self._while_held(column, self._streams))
         elif isinstance(event, PositionClosed):
             self._held.pop(self._columns[event.instrument_id], None)
+            self._closed.append(event.position_id)
+
+    def _put_away(self) -> None:
+        """Take what is done with out of Nautilus' cache, into `orders` and `positions`.
+
+        Under netting a position that opens again is pickled three times and read back for every figure of its
+        instrument, and every query of orders walks through all there ever were: a run's cost would grow with its
+        square.
+        """
+        if not self._closed:
+            return
+        for position_id in self._closed:
+            position = self.cache.position(position_id)
+            if position is not None and position.is_closed:
+                self.positions.append(position)
+                self.cache.purge_position(position_id)
+        self._closed.clear()
+        for order in self.cache.orders_closed():
+            self.orders.append(order)
+            self.cache.purge_order(order.client_order_id)
+
+    def finish(self) -> None:
+        """After the run: what the cache still holds joins `orders` and `positions`."""
+        self.orders += self.cache.orders()
+        self.positions += self.cache.positions()
 
     def _while_held(self, column: int, number: int) -> Iterator[list[QuoteTick]]:
         """The instrument's quotes from the next bar on, a few at a time, until stream `number` is not wanted."""

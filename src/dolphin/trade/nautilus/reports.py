@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nautilus_trader.backtest.engine import BacktestEngine
-
-from dolphin.trade.nautilus.instruments import VENUE
+from nautilus_trader.analysis.reporter import ReportProvider
+from nautilus_trader.model.orders import Order
+from nautilus_trader.model.position import Position
 
 REPORTS = ("orders", "order_fills", "positions", "account")
 
 
-def write_venue_reports(engine: BacktestEngine, folder: Path) -> tuple[Path, ...]:
+def write_venue_reports(
+    orders: Sequence[Order], positions: Sequence[Position], account: Any, folder: Path
+) -> tuple[Path, ...]:
     """Write `nautilus_<report>.csv` for each of REPORTS into `folder`; the files' paths."""
-    trader = engine.trader
     frames: dict[str, Any] = {
-        "orders": trader.generate_orders_report(),
-        "order_fills": trader.generate_order_fills_report(),
-        "positions": trader.generate_positions_report(),
-        "account": trader.generate_account_report(VENUE),
+        "orders": ReportProvider.generate_orders_report(list(orders)),
+        "order_fills": ReportProvider.generate_order_fills_report(list(orders)),
+        "positions": ReportProvider.generate_positions_report(list(positions)),
+        "account": ReportProvider.generate_account_report(account),
     }
     made = []
     for name in REPORTS:

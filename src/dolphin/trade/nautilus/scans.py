@@ -10,41 +10,22 @@ from dolphin.trade.blocks import ScanBlock
 
 
 class Scan(Data):
-    """Row `row` of `block`: one bar with its closes. Stamped with the instant at which it became known."""
+    """Row `row` of `block`: one bar with its closes, stamped (UNIX nanoseconds) with the instant it became known."""
 
-    __slots__ = ("_ts", "block", "row")
+    # Slots of these names, not properties: Nautilus asks for the stamps eight times a scan.
+    __slots__ = ("block", "row", "ts_event", "ts_init")
 
     def __init__(self, block: ScanBlock, row: int, ts_ns: int) -> None:
-        self.block, self.row, self._ts = block, row, ts_ns
-
-    @property
-    def ts_event(self) -> int:
-        """UNIX nanoseconds."""
-        return self._ts
-
-    @property
-    def ts_init(self) -> int:
-        """UNIX nanoseconds; the same instant."""
-        return self._ts
+        self.block, self.row, self.ts_event, self.ts_init = block, row, ts_ns, ts_ns
 
 
 class Cut(Data):
     """The recorded market ends here, for good or until a gap is over: what is open closes at its last price."""
 
-    __slots__ = ("_ts", "reason")
+    __slots__ = ("reason", "ts_event", "ts_init")
 
     def __init__(self, reason: ExitReason, ts_ns: int) -> None:
-        self.reason, self._ts = reason, ts_ns
-
-    @property
-    def ts_event(self) -> int:
-        """UNIX nanoseconds."""
-        return self._ts
-
-    @property
-    def ts_init(self) -> int:
-        """UNIX nanoseconds; the same instant."""
-        return self._ts
+        self.reason, self.ts_event, self.ts_init = reason, ts_ns, ts_ns
 
 
 SCAN_TYPE, CUT_TYPE = DataType(Scan), DataType(Cut)
