@@ -112,7 +112,7 @@ def _instrument(symbol: str, entry: dict[str, Any], other: Instrument | None, as
         maker_fee=other.maker_fee if other else MAKER_FEE,
         taker_fee=other.taker_fee if other else TAKER_FEE,
         maint_margin=other.maint_margin if other else UNKNOWN_MAINT_MARGIN,
-        origin=f"exchangeInfo {as_of}; leverage, margin and fees {'bundled table' if other else 'assumed'}",
+        origin=f"exchangeInfo {as_of}; leverage, margin and fees {'of the bundled table' if other else 'assumed'}",
     )
 
 

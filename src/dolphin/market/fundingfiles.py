@@ -31,8 +31,8 @@ RATES_NAME, MARKS_NAME = "funding_8h.parquet", "mark_8h_close.parquet"
 """The files of a folder of funding; the second may be absent."""
 
 FUNDING_EVENT = np.dtype([("ts_ns", "i8"), ("column", "i8"), ("rate", "f8"), ("mark", "f8")])
-"""One payment: when (UTC ns), which of the symbols asked for, its rate (a fraction of the notional; longs pay a positive
-one), and the mark price (USDT, NaN when not recorded)."""
+"""One payment: when (UTC ns), which of the symbols asked for, its rate (a fraction of the notional; a long pays a
+positive one), and the mark price (USDT, NaN when not recorded)."""
 
 ABSURD_RATE = 0.05
 """A rate of one settlement beyond this, as a fraction, is no rate: the venue caps it at 0.03 and below."""
@@ -89,19 +89,15 @@ class FundingRates:
         return found[np.lexsort((found["column"], found["ts_ns"]))]
 
     def uncovered(self, symbols: Sequence[str], first_ns: int, last_ns: int) -> tuple[str, ...]:
-        """Those of `symbols` with a payment missing between the two instants, so that costs would be understated.
+        """Those of `symbols` that lack a payment between the two instants (both included): costs would be understated.
 
-        No contract pays less often than every 8 h: some stretch of more than 8 h without a rate says that one is
-        missing. Payments that a contract makes more often can be missing unseen.
+        Every contract pays at 00:00, 08:00 and 16:00 UTC, whatever its interval; these are looked for. Payments that a
+        contract makes in between can be missing unseen.
         """
-        found = []
-        for symbol in symbols:
-            one = self.series.get(symbol)
-            known = np.empty(0, np.int64) if one is None else one.ts_ns
-            inside = known[(known >= first_ns) & (known <= last_ns)]
-            if np.diff(np.concatenate(([first_ns], inside, [last_ns]))).max() > _MARK_NS:
-                found.append(symbol)
-        return tuple(found)
+        due = np.arange(-(-first_ns // _MARK_NS) * _MARK_NS, last_ns + 1, _MARK_NS)
+        none = np.empty(0, np.int64)
+        known = {symbol: one.ts_ns for symbol, one in self.series.items()}
+        return tuple(symbol for symbol in symbols if not np.isin(due, known.get(symbol, none)).all())
 
 
 def read_funding(path: Path) -> FundingRates:

@@ -174,7 +174,7 @@ def _decimals(step: Decimal) -> int:
 
 
 def _ratio(value: float | Decimal, what: str) -> Fraction:
-    if not 0 <= value <= _MOST:
+    if not math.isfinite(value) or not 0 <= value <= _MOST:  # a decimal NaN cannot be compared
         raise DataError(f"{what} is {value}; expected a number from 0 to {_MOST:E}")
     return Fraction(value) if isinstance(value, Decimal) else Fraction(repr(float(value)))
 
