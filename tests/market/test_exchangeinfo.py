@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dolphin.core.errors import DataError
 from dolphin.market.instrumentfiles import COLUMNS, bundled_instruments, load_instruments
@@ -153,6 +157,32 @@ def test_a_broken_symbol_is_told_when_it_is_asked_for(
     assert "BADUSDT cannot be used (BADUSDT: " in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The places of all values in a JSON document, objects and lists included."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, inner in items for place in leaves(inner, (*path, key)))]
+
+
+DOCUMENT = {"serverTime": 1_750_000_000_000, "symbols": [contract(), contract("BTCUSDT", status="SETTLING")]}
+ODD = [None, True, 0, -1, 1e300, 10**400, "", "0", "-0", "1e9", "NaN", "Infinity", "٣", "a b", [], {}, [1]]
+
+
+@given(st.sampled_from(leaves(DOCUMENT)[1:]), st.sampled_from(ODD))
+def test_whatever_stands_somewhere_is_read_or_refused(place: tuple[Any, ...], value: Any) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    inner: Any = document
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "exchangeInfo.json"
+        path.write_text(json.dumps(document), encoding="utf-8")
+        with contextlib.suppress(DataError):
+            (one,) = load_instruments(path).select(["ABCUSDT"])
+            assert one.tick > 0
+            assert 0 <= Decimal(1000) - one.round_qty_down(1000.0) < one.lot <= one.max_qty
 
 
 def test_files_that_are_no_exchange_info(tmp_path: Path) -> None:

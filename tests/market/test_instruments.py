@@ -143,6 +143,7 @@ def test_decimals_do_not_count_trailing_zeros() -> None:
         ({"max_qty": Decimal("Infinity")}, "ABCUSDT: max_qty is Infinity; expected a number above 0"),
         ({"min_notional": Decimal(-5)}, "ABCUSDT: min_notional is -5; expected a number of at least 0"),
         ({"min_qty": Decimal(2000)}, "ABCUSDT: min_qty is 2000; expected at most max_qty, 1000"),
+        ({"lot": Decimal(2000)}, "ABCUSDT: lot is 2000; expected at most max_qty, 1000"),
         ({"taker_fee": Decimal("0.05")}, "ABCUSDT: taker_fee is 0.05; expected a fraction up to 0.01"),
         ({"max_leverage": 0}, "ABCUSDT: max_leverage is 0; expected 1 to 1000"),
         ({"maint_margin": Decimal("0.05")}, "ABCUSDT: maint_margin is 0.05; expected above 0 and below 1/max_leverage"),

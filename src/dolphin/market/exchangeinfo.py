@@ -140,8 +140,8 @@ def _positive(symbol: str, filters: dict[str, dict[str, Any]], name: str, key: s
         raise DataError(f"{symbol}: no filter {name}; expected one with {key}")
     met = filters[name].get(key)
     try:
-        value = Decimal(str(met)) if isinstance(met, (str, int, float)) and met is not True else None
-    except InvalidOperation:
+        value = Decimal(str(met)) if isinstance(met, (str, int, float)) and str(met).isascii() else None
+    except (InvalidOperation, ValueError):  # ValueError: a whole number of thousands of digits
         value = None
     if value is None or not is_sound(value):
         raise DataError(f"{symbol}: {name}.{key} is {json.dumps(met)[:40]}; expected a number above 0")

@@ -65,8 +65,11 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if not is_sound(value) and (name in _POSITIVE or value != 0):
                 least = "above 0" if name in _POSITIVE else "of at least 0"
                 raise DataError(f"{self.symbol}: {name} is {value}; expected a number {least}")
-        if self.min_qty > self.max_qty:
-            raise DataError(f"{self.symbol}: min_qty is {self.min_qty}; expected at most max_qty, {self.max_qty}")
+        for name in ("min_qty", "lot"):
+            if getattr(self, name) > self.max_qty:
+                raise DataError(
+                    f"{self.symbol}: {name} is {getattr(self, name)}; expected at most max_qty, {self.max_qty}"
+                )
         for name in ("maker_fee", "taker_fee"):
             if getattr(self, name) > Decimal("0.01"):
                 raise DataError(f"{self.symbol}: {name} is {getattr(self, name)}; expected a fraction up to 0.01")
