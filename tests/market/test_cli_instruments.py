@@ -24,6 +24,13 @@ def test_the_table_says_its_date_and_source(capsys: pytest.CaptureFixture[str]) 
     )
 
 
+def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+    assert run(["data", "instruments", "BTCUSDT", "1000PEPEUSDT"]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "\n".join(["```", *printed, "```"]) in page.read_text(encoding="utf-8")
+
+
 def test_every_instrument_is_shown_without_symbols(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "instruments"]) == 0
     out = capsys.readouterr().out

@@ -140,6 +140,7 @@ def top(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("MARKET_LOT_SIZE", "stepSize", "x"), 'MARKET_LOT_SIZE.stepSize is "x"; expected a number above 0'),
         (put("MARKET_LOT_SIZE", "stepSize", "0.025"), "expected one to divide the other"),
         (put("MARKET_LOT_SIZE", "maxQty", "0.05"), "min_qty is 0.1; expected at most max_qty, 0.05"),
+        (top("filters", [{"filterType": "LOT_SIZE"}] * 2), "filter LOT_SIZE is there twice; expected it once"),
         (top("filters", "none"), 'filters is "none"; expected a list of objects'),
         (top("baseAsset", None), "base is ''; expected capitals"),
     ],
