@@ -10,6 +10,7 @@ COMMANDS = {
     "make": ("dolphin.ui.cli.data_make:make", "Make a synthetic market, to try things on."),
     "import": ("dolphin.ui.cli.data_import:import_", "Import recorded prices: Parquet, CSV, exchange klines."),
     "download": ("dolphin.ui.cli.data_download:download", "Download klines from the exchange's public archive."),
+    "instruments": ("dolphin.ui.cli.data_instruments:instruments", "Show ticks, lots and limits of the contracts."),
     "verify": ("dolphin.ui.cli.data_verify:verify", "Check an archive; compare it with a rebuild."),
 }
 
