@@ -155,9 +155,9 @@ def _line(name: str, x: dict[str, str], y: NDArray[np.float64], colour: str, das
 def _alarm(told: Mapping[str, Any]) -> str:
     return (
         '<aside class="banner" role="alert"><h2>The bridge does not close</h2>'
-        f"<p>The components leave {usd(told['remainder'], signed=True)} USDT unexplained as a whole, or half a "
-        "cent and more in a single trade. A record contradicts itself: its net PnL is not what its prices, quantity, fees and "
-        "funding give. Trust neither the steps above nor the venue's net PnL before that is found.</p></aside>"
+        f"<p>The components leave {usd(told['remainder'], signed=True)} USDT unexplained as a whole, or half a cent "
+        "and more in a single trade. A record contradicts itself: its net PnL is not what its prices, quantity, fees "
+        "and funding give. Trust neither the steps above nor the venue's net PnL before that is found.</p></aside>"
     )
 
 
