@@ -193,6 +193,7 @@ class TestWhatItTells:
         assert (np.diff(days) > np.timedelta64(0, "D")).all()
         for name, total in self.done.components.items():
             assert sums[name][-1] == near(total, abs=1e-6)
+        assert sums["difference"] == near(sum(sums[name] for name in COMPONENTS), abs=1e-6)
 
     def test_a_trade_counts_on_the_day_the_venue_run_left_it(self) -> None:
         replay = replayed({"exit_bar": 60}, {"entry_bar": 1500})

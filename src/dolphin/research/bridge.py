@@ -119,12 +119,17 @@ class Bridge:
         return rows
 
     def daily(self) -> tuple[NDArray[np.datetime64], dict[str, F8]]:
-        """The components added up day by day: the UTC days on which a trade closed, (D,), and per component the sum
-        so far, USDT, float64 (D,). A trade counts on the day on which the venue run decided to leave it, one that
-        only the replay made on the replay's."""
+        """The difference and its components added up day by day.
+
+        The UTC days on which a trade closed, (D,), and per name of COMPONENTS, and for `difference`, the sum so far,
+        USDT, float64 (D,). A trade counts on the day on which the venue run decided to leave it, one that only the
+        replay made on the replay's.
+        """
         dates = self.trades["exit_ts"].astype("datetime64[ns]").astype("datetime64[D]")
         days, place = np.unique(dates, return_inverse=True)
-        sums = {name: np.bincount(place, self.trades[name], len(days)) for name in COMPONENTS}
+        columns = {name: self.trades[name] for name in COMPONENTS}
+        columns["difference"] = self.trades["venue_net"] - self.trades["replay_net"]
+        sums = {name: np.bincount(place, values, len(days)) for name, values in columns.items()}
         return days, {name: np.cumsum(values) for name, values in sums.items()}
 
     def plain(self) -> dict[str, Any]:
@@ -149,7 +154,7 @@ class Bridge:
                 "venue_only": int((theirs & ~mine).sum()),
             },
             "largest": [self._told(row) for row in self.largest()],
-            "daily": {"dates": days.astype(str).tolist(), **{name: sums[name].tolist() for name in COMPONENTS}},
+            "daily": {"dates": days.astype(str).tolist(), **{name: values.tolist() for name, values in sums.items()}},
         }
 
     def _told(self, row: Any) -> dict[str, Any]:

@@ -44,6 +44,9 @@ _PARTS = {
     ),
     "timing": _Part("Knock-on: timing", "Knock-on:<br>timing", "left on another bar, or made by one run only", "hue5"),
 }
+_SHORT = ("fees", "spread, slippage", "latency", "lots", "funding", "stops", "sizing", "timing")
+"""The components over narrow columns, in the same order."""
+
 _CAPTION = (
     "Net PnL of the replay without friction, what the venue made of it, and the net PnL that was left. The steps are "
     "exact sums over trades, none is an estimate; how a trade is split is told in docs/nautilus.md."
@@ -103,9 +106,9 @@ def days_figure(data: ReportData) -> Figure | None:
     days = np.array(told["daily"]["dates"], dtype="datetime64[D]")
     # From nothing at the first day's start to each day's sum at its end.
     x = stamps(np.append(days[:1], days + np.timedelta64(1, "D")).astype("datetime64[ns]").astype(np.int64))
-    sums = {name: np.array([0.0, *told["daily"][name]], dtype=np.float64) for name in _PARTS}
+    sums = {name: np.array([0.0, *told["daily"][name]], dtype=np.float64) for name in (*_PARTS, "difference")}
     traces = [_line(part.name, x, sums[name], part.hue, "solid") for name, part in _PARTS.items() if sums[name].any()]
-    traces.append(_line("whole difference", x, np.sum(list(sums.values()), axis=0), "ink", "dot"))
+    traces.append(_line("whole difference", x, sums["difference"], "ink", "dot"))
     layout = {
         "height": 360,
         "hovermode": "x unified",
@@ -203,13 +206,12 @@ def _largest(told: Mapping[str, Any]) -> str:
     rows = [_trade_row(row) for row in told["largest"]]
     if not rows:
         return panel("Largest differences", '<p class="empty">No trade differs.</p>')
-    header = ("trade", "side", "entry (UTC)", "exit (UTC)", "replay", "venue", "difference")
-    names = tuple(part.name.removeprefix("Knock-on: ") for part in _PARTS.values())
+    header = ("trade", "side", "entry (UTC)", "replay", "venue", "difference", *_SHORT)
     words = (
         "The trades whose net PnL differs most, numbered as in the replay; a dash stands where a run did not make the "
         "trade. Money in USDT."
     )
-    body = table((*header, *names), rows, caption="Trades with the largest differences; money in USDT")
+    body = table(header, rows, caption="Trades with the largest differences; money in USDT")
     return panel("Largest differences", f"<p>{words}</p>{body}")
 
 
@@ -220,7 +222,7 @@ def _trade_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     return (
         Cell(f'<span class="muted">#{esc(number_)}{only}</span> {esc(row["asset"])}', float(number_)),
         Cell(esc(row["side"]), str(row["side"])),
-        *(Cell(esc(_minute(row[end])), str(row[end])) for end in ("entry", "exit")),
+        Cell(esc(str(row["entry"]).removesuffix("Z").replace("T", " ")), str(row["entry"])),
         *(_money(row[run]) for run in ("replay_net", "venue_net")),
         _money(row["difference"]),
         *(_money(row["components"][name]) for name in _PARTS),
@@ -229,7 +231,3 @@ def _trade_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 def _money(value: float | None) -> Cell:
     return figure(value, usd(value, signed=True), tone(value))
-
-
-def _minute(iso: object) -> str:
-    return str(iso).removesuffix("Z").replace("T", " ")
