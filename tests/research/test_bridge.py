@@ -149,6 +149,16 @@ class TestOneByOne:
         }  # fmt: skip
         assert (done.replay_net, done.venue_net) == (20.0, near(43.25))
 
+    def test_the_page_s_example(self) -> None:
+        values = {
+            "wanted_usd": 1100.0, "quantity": 10.9, "entry_mid": 99.95, "entry_fill": 99.9, "exit_mid": 99.05,
+            "exit_fill": 99.12, "fees": -1.08,
+        }  # fmt: skip
+        done = checked(self.replay, changed(self.venue, **values))
+        assert done.venue_net == near(7.422)
+        shown = {"sizing": 1.0, "lot_rounding": -0.1, "latency": -1.09, "spread_slippage": -1.308, "fees": -1.08}
+        assert only(done) == near(shown)
+
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40))

@@ -44,7 +44,7 @@ _PARTS = {
     ),
     "timing": _Part("Knock-on: timing", "Knock-on:<br>timing", "left on another bar, or made by one run only", "hue5"),
 }
-_SHORT = ("fees", "spread, slippage", "latency", "lots", "funding", "stops", "sizing", "timing")
+_SHORT = ("fees", "slippage", "latency", "lots", "funding", "stops", "sizing", "timing")
 """The components over narrow columns, in the same order."""
 
 _CAPTION = (
@@ -206,7 +206,7 @@ def _largest(told: Mapping[str, Any]) -> str:
     rows = [_trade_row(row) for row in told["largest"]]
     if not rows:
         return panel("Largest differences", '<p class="empty">No trade differs.</p>')
-    header = ("trade", "side", "entry (UTC)", "replay", "venue", "difference", *_SHORT)
+    header = ("trade", "entry (UTC)", "replay", "venue", "difference", *_SHORT)
     words = (
         "The trades whose net PnL differs most, numbered as in the replay; a dash stands where a run did not make the "
         "trade. Money in USDT."
@@ -219,9 +219,9 @@ def _trade_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     number_, only = row["replay_trade"], ""
     if number_ is None:
         number_, only = row["venue_trade"], " at the venue"
+    label = f'<span class="muted">#{esc(number_)}{only}</span> {esc(row["asset"])}'
     return (
-        Cell(f'<span class="muted">#{esc(number_)}{only}</span> {esc(row["asset"])}', float(number_)),
-        Cell(esc(row["side"]), str(row["side"])),
+        Cell(f'{label} <span class="muted">{esc(row["side"])}</span>', float(number_)),
         Cell(esc(str(row["entry"]).removesuffix("Z").replace("T", " ")), str(row["entry"])),
         *(_money(row[run]) for run in ("replay_net", "venue_net")),
         _money(row["difference"]),
