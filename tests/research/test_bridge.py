@@ -262,6 +262,7 @@ class TestBadInput:
             ("side", 0, "replay trade 1: side is 0, expected −1 or"),
             ("entry_bar", 10, "replay trade 1: entry_bar is 10, expected a bar after the entry before it"),
             ("exit_bar", 3, "replay trade 1: exit_bar is 3, expected a bar not before the entry"),
+            ("capital_after", 10.0, "replay trade 1: capital_after is 10, expected more than net_pnl alone"),
             ("net_pnl", 9.5, "replay trade 1: net_pnl is 9.5, expected the price move alone; replay with --friction"),
         ],
     )

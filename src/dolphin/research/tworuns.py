@@ -35,6 +35,8 @@ def check_runs(replay: Trades, venue: Trades, assets: Sequence[str]) -> None:
         _refuse("replay", replay, name, ~np.isfinite(replay[name]), "a finite number")
     for name in ("entry_price", "exit_price", "notional_usd"):
         _refuse("replay", replay, name, ~(replay[name] > 0.0), "a number above 0")
+    broke = replay["capital_after"] - replay["net_pnl"] <= 0.0
+    _refuse("replay", replay, "capital_after", broke, "more than net_pnl alone: an entry needs capital")
     for name in _POSITIVE:
         _refuse("venue", venue, name, ~(np.isfinite(venue[name]) & (venue[name] > 0.0)), "a finite number above 0")
     for name in ("fees", "funding", "net_pnl"):
