@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from dolphin.core.clock import NS_PER_DAY, NS_PER_S, date_start_ns
 from dolphin.core.codes import ExitReason, Gate
 from dolphin.core.params import champion_hash
+from dolphin.research.bridge import Bridge, bridge
 from dolphin.research.metrics import PNL_PARTS, TRADE_COLUMNS, drawdown, performance
 from dolphin.research.reportdata import MAX_POINTS, BarSeries, DailySeries, ReportData, Thresholds, decimate
 from dolphin.ui.report.page import figures, parts
+from tests.support.two_runs import Trades, replayed, roughened, round_trips, settled
 
 CAPITAL = 25_000.0
 WARM = 99
@@ -186,6 +189,39 @@ def _gates(vel_div: NDArray[np.float64], inside: NDArray[np.bool_], trades: int)
     counts = {Gate.ENTERED: trades, Gate.IN_POSITION: int(inside.sum()), Gate.JUST_EXITED: trades, Gate.WARM_UP: WARM}
     counts |= {Gate.VEL_DIV: quiet, Gate.SELECTION: refused // 5, Gate.DIRECTION_CONFIRMATION: refused - refused // 5}
     return {gate.name: count for gate, count in counts.items()}
+
+
+def with_bridge(data: ReportData, seed: int = 11) -> ReportData:
+    """`data` as a venue run's page: its trades are the replay's, and a rough venue with stops settled them."""
+    return dataclasses.replace(data, bridge=made_up_bridge(data, seed).plain())
+
+
+def made_up_bridge(data: ReportData, seed: int) -> Bridge:
+    """The bridge behind `with_bridge`: some trades stopped, some left later, some made by one run only."""
+    rng = np.random.default_rng(seed)
+    replay = _replay_of(data)
+    venue = round_trips(replay)
+    n = len(venue)
+    stopped, later = rng.random(n) < 0.08, rng.random(n) < 0.06
+    venue["exit_price"][stopped] = venue["entry_price"][stopped] * 1.02
+    venue["exit_price"][later & ~stopped] *= np.exp(0.004 * rng.standard_normal(int((later & ~stopped).sum())))
+    venue["exit_bar"][stopped | later] += 1
+    venue["reason"][stopped] = int(ExitReason.PROTECTIVE_STOP)
+    venue["wanted_usd"] *= np.linspace(1.0, 0.93, n)
+    venue["quantity"] = venue["wanted_usd"] / venue["entry_price"]
+    venue = roughened(settled(venue), rng)
+    return bridge(replay[rng.random(n) < 0.97], venue[rng.random(n) < 0.97], ASSETS)
+
+
+def _replay_of(data: ReportData) -> Trades:
+    """The trades of `data` as records, without friction."""
+    names = ("trade_id", "entry_bar", "exit_bar", "entry_price", "notional_usd", "leverage")
+    columns = {name: data.trades[name].tolist() for name in (*names, "exit_price")}
+    out = replayed(*(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)))
+    out["asset"] = [ASSETS.index(name) for name in data.trades["asset"]]
+    for stamp in ("entry_ts", "exit_ts"):
+        out[stamp] = data.trades[stamp]
+    return out
 
 
 def render(data: ReportData) -> str:

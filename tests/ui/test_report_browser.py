@@ -167,3 +167,19 @@ def test_a_narrow_window_does_not_scroll_sideways(tmp_path: Path) -> None:
         return await tab.value("document.documentElement.scrollWidth")
 
     assert ask(page_of(tmp_path, make_report_data(days=2)), tmp_path, question) <= 390
+
+
+def test_charts_keep_their_height_when_the_window_changes(tmp_path: Path) -> None:
+    heights = "[...document.querySelectorAll('.plot')].map((plot) => plot.querySelector('.svg-container').clientHeight)"
+    drawn = "Number(document.querySelector('#chart-equity .main-svg').getAttribute('width'))"
+
+    async def question(tab: Tab) -> tuple[Any, Any]:
+        before, wide = await tab.value(heights), await tab.value(drawn)
+        await tab.call("Emulation.setDeviceMetricsOverride", width=600, height=800, deviceScaleFactor=1, mobile=False)
+        await tab.until(f"{drawn} < {wide}")
+        return before, await tab.value(heights)
+
+    before, after = ask(page_of(tmp_path, make_report_data(days=2)), tmp_path, question)
+    assert len(before) == len(CHARTS)
+    assert min(before) > 300
+    assert after == before

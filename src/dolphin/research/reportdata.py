@@ -109,7 +109,7 @@ class ReportData:
     bar_seconds, wall_s, bars_per_s, versions {name: text}, command`; an absent key is shown as absent. `trades` has
     the columns of `metrics.TRADE_COLUMNS`. `gates` counts bars by the first gate that refused (SPEC §12), names of
     `core.codes.Gate`. `notes` are remarks about this run (a gap, a late start), shown word for word. `survival` is None
-    for a run without sensors.
+    for a run without sensors. `bridge` is `research.bridge.Bridge.plain()` for a venue run set against its replay.
     """
 
     summary: Mapping[str, Any]
@@ -120,6 +120,7 @@ class ReportData:
     thresholds: Thresholds
     notes: tuple[str, ...] = field(default=())
     survival: SurvivalSeries | None = None
+    bridge: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a trade table that lacks a column or whose columns differ in length."""

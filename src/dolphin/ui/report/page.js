@@ -47,6 +47,8 @@
     const style = getComputedStyle(root);
     const { data, layout } = resolve(charts[name], style);
     if (!webgl) data.forEach((trace) => { if (trace.type === "scattergl") trace.type = "scatter"; });
+    // The library forgets a chart's height when the window changes; its place remembers it.
+    place(name).style.height = layout.height + "px";
     return Plotly.react(place(name), data, dress(layout, style), config);
   };
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from dolphin.research.reportdata import ReportData
-from dolphin.ui.report import breaker, gate, sections, survival
+from dolphin.ui.report import breaker, gate, sections, survival, venue
 from dolphin.ui.report.document import document, serialised
 from dolphin.ui.report.numbers import is_number, level, whole
 from dolphin.ui.report.series import Figure
@@ -25,6 +25,8 @@ def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
         "hold": lambda: hold_figure(data.trades),
         "result": lambda: result_figure(data.trades),
         "leverage": lambda: leverage_figure(data),
+        "venue": lambda: venue.venue_figure(data),
+        "venuedays": lambda: venue.days_figure(data),
         "breaker": lambda: breaker.breaker_figure(data),
         "gate": lambda: gate.gate_figure(data),
         "survival": lambda: survival.survival_figure(data),
@@ -87,6 +89,7 @@ def _sections(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
             charts,
         ),
     )
+    yield venue.section(data)
     yield breaker.section(data)
     yield gate.section(data)
     yield survival.section(data)

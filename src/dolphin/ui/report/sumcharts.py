@@ -93,7 +93,7 @@ def bridge_figure(start: Any, pnl: dict[str, Any]) -> Figure | None:
     # The axis is cut, or the steps would vanish beside the capital; the caption says so.
     pad = max(high - low, 1e-3 * abs(start)) * 0.18
     floor = low - pad
-    traces = [_step(*bar, floor) for bar in bars]
+    traces = [step_bar(*bar, floor) for bar in bars]
     layout = {
         "height": 380,
         "showlegend": False,
@@ -105,7 +105,7 @@ def bridge_figure(start: Any, pnl: dict[str, Any]) -> Figure | None:
     return {"data": traces, "layout": layout}
 
 
-def _step(name: str, level: float, part: float, kind: str, floor: float) -> dict[str, Any]:
+def step_bar(name: str, level: float, part: float, kind: str, floor: float) -> dict[str, Any]:
     """One bar of the bridge: a total standing on the cut axis, or a part floating from the level before it."""
     total = kind == "neutral"
     colour = ink("bridge") if total else ink("gain" if part > 0 else "loss")
