@@ -19,7 +19,7 @@ from dolphin.core.codes import Direction
 from dolphin.core.errors import ConfigError
 
 ProfileName = Literal["blue", "green"]
-Friction = Literal["modelled", "none"]
+Friction = Literal["modelled", "none", "native"]
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

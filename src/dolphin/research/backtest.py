@@ -31,6 +31,7 @@ from dolphin.scan.layout import GAP_BARS
 
 if TYPE_CHECKING:
     from dolphin.research.gate import GateRun
+    from dolphin.research.venue import VenueReport
 
 Advance = Callable[[int], None]
 DaySink = Callable[[ScanDay, Record], None]
@@ -65,8 +66,8 @@ class BacktestSpec:
 
     def params(self) -> EngineParams:
         """The engine's parameters; ConfigError for a bad override, friction or capital."""
-        if self.friction not in ("modelled", "none"):
-            raise ConfigError(f"--friction {self.friction}: expected modelled or none")
+        if self.friction not in ("modelled", "none", "native"):
+            raise ConfigError(f"--friction {self.friction}: expected modelled, none or native")
         if not (np.isfinite(self.capital) and self.capital > 0.0):
             raise ConfigError(f"--capital {self.capital:g}: expected a positive number of USDT")
         return build_params(self.overrides, self.friction)
@@ -96,6 +97,7 @@ class BacktestResult:
     breaker: BreakerRun | None = None
     gate: GateRun | None = None
     survival: SurvivalRun | None = None
+    venue: VenueReport | None = None
 
 
 def run_backtest(
@@ -122,18 +124,14 @@ class Replay:
 
     def __init__(self, spec: BacktestSpec, layers: Layers | None = None) -> None:
         self._started = time.perf_counter()
-        self.spec, self._params, self._direction = spec, spec.params(), spec.direction()
+        self.spec = spec
         whole = Archive.open(spec.data)
         self.archive = whole.select(spec.first, spec.last)
         self._layers = layers or Layers.of(spec)
-        self._engine = NDAlphaEngine(self._params, self.archive.assets, self._direction, spec.capital)
+        self._engine = NDAlphaEngine(spec.params(), self.archive.assets, spec.direction(), spec.capital)
         self._layers.attach(self._engine)
         self._trades: list[NDArray[Any]] = []
-        self._points: list[dict[str, NDArray[Any]]] = []
-        self._day_equity: list[float] = []
-        self._notes = _Notes(whole, self.archive)
-        self._per_day = max(40, MAX_POINTS // len(self.archive.days))
-        self._peak = spec.capital
+        self._record = DayRecord(whole, self.archive, spec.capital)
 
     def take(self, scans: ScanDay) -> Record:
         """Step one day's bars; give its EVENT records (T,)."""
@@ -145,32 +143,55 @@ class Replay:
         self._layers.take(scans, events, engine)
         if scans.day == self.archive.days[-1]:
             self._trades.append(_close_at_end(engine, events))
-        self._day_equity.append(float(engine.end_day()["equity"]))
-        thinned, self._peak = _thin(scans, events, self._peak, self._per_day)
-        self._points.append(thinned)
-        self._notes.take(scans)
+        self._record.take(scans, events, float(engine.end_day()["equity"]))
         return events
 
     def result(self) -> BacktestResult:
         """What the days have come to."""
-        core, layers = self._engine.state.core, self._layers
+        trades = np.concatenate([np.asarray(t) for t in self._trades])
+        return self._record.result(self.spec, self._engine, self._layers, trades, time.perf_counter() - self._started)
+
+
+class DayRecord:
+    """What is kept of a run's days, whoever steps them: day's ends, drawable series, remarks."""
+
+    def __init__(self, whole: Archive, archive: Archive, capital: float) -> None:
+        self._archive = archive
+        self._points: list[dict[str, NDArray[Any]]] = []
+        self._day_equity: list[float] = []
+        self._notes = _Notes(whole, archive)
+        self._per_day = max(40, MAX_POINTS // len(archive.days))
+        self._peak = capital
+
+    def take(self, scans: ScanDay, events: Record, equity: float) -> None:
+        """One day, its EVENT records (T,) and the equity it ended with, USDT."""
+        self._day_equity.append(equity)
+        thinned, self._peak = _thin(scans, events, self._peak, self._per_day)
+        self._points.append(thinned)
+        self._notes.take(scans)
+
+    def result(
+        self, spec: BacktestSpec, engine: NDAlphaEngine, layers: Layers, trades: NDArray[Any], wall_s: float
+    ) -> BacktestResult:
+        """The run as a whole, after its last day; `trades` are TRADE records."""
+        core = engine.state.core
         return BacktestResult(
-            spec=self.spec,
-            params=self._params,
-            direction=self._direction,
-            archive=self.archive,
-            assets=self.archive.assets,
-            trades=np.concatenate([np.asarray(t) for t in self._trades]),
-            days=list(self.archive.days),
+            spec=spec,
+            params=engine.params,
+            direction=engine.direction,
+            archive=self._archive,
+            assets=self._archive.assets,
+            trades=trades,
+            days=list(self._archive.days),
             day_equity=self._day_equity,
             points={name: np.concatenate([p[name] for p in self._points]) for name in self._points[0]},
             gates=np.array(core.gates),
             bars=int(core.bar_count),
             bars_in_position=int(core.bars_in_position),
             max_drawdown=float(core.max_drawdown),
-            capital_end=self._engine.capital,
-            state_hash=self._engine.state_hash(),
-            wall_s=time.perf_counter() - self._started,
+            capital_end=engine.capital,
+            state_hash=engine.state_hash(),
+            wall_s=wall_s,
             notes=(*self._notes.lines(), *layers.notes()),
             breaker=None if layers.breaker is None else layers.breaker.run(),
             gate=None if layers.gate is None else layers.gate.run(),

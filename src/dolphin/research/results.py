@@ -152,6 +152,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
         **({} if result.breaker is None else {"acb": [day.plain() for day in result.breaker.days]}),
         **({} if result.gate is None else {"mc": [day.plain() for day in result.gate.days]}),
         **_survival(result, columns),
+        **_venue(result),
         "state_hash": result.state_hash,
         "wall_s": round(result.wall_s, 4),
         "bars_per_s": round(result.bars / result.wall_s, 1) if result.wall_s > 0.0 else None,
@@ -180,6 +181,14 @@ def _survival(result: BacktestResult, columns: Mapping[str, NDArray[Any]]) -> di
         return {}
     halted = int(np.count_nonzero(columns["reason"] == ExitReason.HIBERNATE_HALT.name))
     return {"survival": result.survival.plain(result.spec.sensors, result.archive.bar_seconds, halted)}
+
+
+def _venue(result: BacktestResult) -> dict[str, Any]:
+    """What the venue did, and the bridge from the replay to it; nothing for a replay."""
+    if result.venue is None:
+        return {}
+    crossed = result.venue.bridge
+    return {"venue": result.venue.plain(), **({} if crossed is None else {"bridge": crossed.plain()})}
 
 
 def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> ReportData:

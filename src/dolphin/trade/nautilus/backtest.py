@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
 from nautilus_trader.backtest.models import FillModel, LatencyModel
 from nautilus_trader.config import LoggingConfig
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 
 from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.core.errors import ConfigError, DataError, DolphinError
+from dolphin.market.fundingfiles import FUNDING_EVENT
 from dolphin.market.instruments import Instrument
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.actor import Counts, DolphinActor, DolphinActorConfig, Hooks
 from dolphin.trade.nautilus.instruments import VENUE, Traded, traded
 from dolphin.trade.nautilus.logger import TradeLoggerActor, TradeLoggerConfig
-from dolphin.trade.nautilus.market import BpsSlippage, Funding, Link, VenueMarket, latency_ns
+from dolphin.trade.nautilus.market import BpsSlippage, Link, VenueMarket, latency_ns
 from dolphin.trade.nautilus.reports import write_venue_reports
 from dolphin.trade.ports import GridPort
 from dolphin.trade.venue import VenueModel
@@ -31,8 +33,11 @@ from dolphin.trade.venue import VenueModel
 
 @dataclass(frozen=True)
 class VenueSpec:
-    """What a venue run needs beside its bars. `funding` is charged when given; with `logs` a TradeLoggerActor writes
-    there, `settings` among it; with `reports` Nautilus' own reports are written there."""
+    """What a venue run needs beside its bars.
+
+    `funding` (FUNDING_EVENT records) is charged; with `logs` a TradeLoggerActor writes there, `settings` among it; with
+    `reports` Nautilus' own reports are written there.
+    """
 
     instruments: tuple[Instrument, ...]
     model: VenueModel
@@ -40,7 +45,7 @@ class VenueSpec:
     profile: str
     overrides: Mapping[str, str]
     bar_seconds: float
-    funding: Funding | None = None
+    funding: NDArray[Any] = field(default_factory=lambda: np.empty(0, FUNDING_EVENT))
     logs: Path | None = None
     settings: Mapping[str, Any] | None = None
     reports: Path | None = None

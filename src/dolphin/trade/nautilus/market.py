@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from nautilus_trader.backtest.config import SimulationModuleConfig
@@ -65,24 +65,15 @@ class Link:
         return self._next
 
 
-class Funding(NamedTuple):
-    """Funding payments of the universe, in time order: stamps, columns, rates, marks (NaN where unknown)."""
-
-    ts_ns: NDArray[np.int64]
-    column: NDArray[np.int64]
-    rate: NDArray[np.float64]
-    mark: NDArray[np.float64]
-
-
 class VenueMarket(SimulationModule):
     """Feeds scans and quotes to the engine, and charges funding. One per run.
 
     A held instrument's quote is stamped one nanosecond before the bar that it belongs to: a stop at the venue goes off
     before the scan made from that price is known. Causality: a decision at a bar sees nothing of this; only an order
-    under way is moved, by the price between this bar and the next.
+    under way is moved, by the price between this bar and the next. `funding` are FUNDING_EVENT records in time order.
     """
 
-    def __init__(self, first: Link, assets: Sequence[Traded], model: VenueModel, funding: Funding | None) -> None:
+    def __init__(self, first: Link, assets: Sequence[Traded], model: VenueModel, funding: NDArray[Any]) -> None:
         super().__init__(SimulationModuleConfig())
         self._assets, self._model, self._funding = assets, model, funding
         self._columns = {each.id: column for column, each in enumerate(assets)}
@@ -92,7 +83,7 @@ class VenueMarket(SimulationModule):
         self._held: dict[int, int] = {}
         self._streams = 0
         self._due = 0
-        self._due_ns = _NEVER if funding is None or not len(funding.ts_ns) else int(funding.ts_ns[0])
+        self._due_ns = int(funding["ts_ns"][0]) if len(funding) else _NEVER
         self._engine: BacktestEngine | None = None
         self._charge: Charge | None = None
         self._closed: list[PositionId] = []
@@ -247,19 +238,19 @@ class VenueMarket(SimulationModule):
     def _settle_funding(self, now: int) -> None:
         """Charge what is due until `now`: longs pay a positive rate. Who opened at the very instant pays nothing."""
         funding = self._funding
-        while funding is not None and self._due_ns <= now:
-            k, due = self._due, self._due_ns
+        while self._due_ns <= now:
+            payment, due = funding[self._due], self._due_ns
             self._due += 1
-            self._due_ns = int(funding.ts_ns[k + 1]) if k + 1 < len(funding.ts_ns) else _NEVER
-            column = int(funding.column[k])
+            self._due_ns = int(funding["ts_ns"][self._due]) if self._due < len(funding) else _NEVER
+            column = int(payment["column"])
             if column not in self._held:
                 continue
             for position in self.cache.positions_open(None, self._assets[column].id):
                 if position.ts_opened >= due:
                     continue
-                mark = float(funding.mark[k])
+                mark = float(payment["mark"])
                 price = mark if mark > 0.0 else float(self._last[column])
-                paid = Money(-float(funding.rate[k]) * position.signed_qty * price, USDT)
+                paid = Money(-float(payment["rate"]) * position.signed_qty * price, USDT)
                 self.exchange.adjust_account(paid)
                 if self._charge is not None:
                     self._charge(column, paid.as_double())
