@@ -38,7 +38,7 @@ from dolphin.research.parity import Parity, compare_trades
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.ledger import as_trades
 from dolphin.trade.nautilus import require_nautilus
-from dolphin.trade.venue import FRICTIONLESS, VenueModel
+from dolphin.trade.venue import FRICTIONLESS, VenueModel, check_leverage
 
 CENT = 0.005
 """The account and the engine may differ by less than half a cent: Nautilus rounds money to eight decimals."""
@@ -189,6 +189,15 @@ def run_venue_backtest(
         () if rates is None else rates.uncovered(archive.assets, *_span(archive)),
     )
     return replace(result, venue=report)
+
+
+def check_venue(spec: BacktestSpec, options: VenueOptions) -> None:
+    """Refuse what a venue run would refuse, before anything is compiled or run; raises as `run_venue_backtest` does."""
+    archive = Archive.open(spec.data).select(spec.first, spec.last)
+    options.model.check(archive.bar_seconds)
+    check_leverage(load_instruments(options.instruments).select(archive.assets), options.model)
+    if options.funding is not None:
+        read_funding(options.funding)
 
 
 def with_bridge(result: BacktestResult) -> BacktestResult:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from dolphin.core.errors import ConfigError
+from dolphin.market.instruments import Instrument
 
 
 class VenueModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,3 +56,15 @@ class VenueModel(msgspec.Struct, frozen=True, kw_only=True):
 
 FRICTIONLESS = VenueModel(fees=False, spread_bps=0.0, slippage_bps=0.0, latency_ms=0.0, stop_pct=None, grid="data")
 """Fills at the decision price: what a replay with `--friction none` assumes."""
+
+
+def check_leverage(instruments: Sequence[Instrument], model: VenueModel) -> None:
+    """Raise ConfigError when the account's leverage is above what an instrument allows."""
+    over = sorted((one for one in instruments if one.max_leverage < model.leverage), key=lambda one: one.max_leverage)
+    if over:
+        named = ", ".join(f"{one.symbol} {one.max_leverage}" for one in over[:5])
+        rest = f" and {len(over) - 5} more" if len(over) > 5 else ""
+        raise ConfigError(
+            f"--account-leverage {model.leverage}: above the venue's limit for {named}{rest}; expected at most "
+            f"{over[0].max_leverage}"
+        )

@@ -18,7 +18,7 @@ from nautilus_trader.model.objects import Money
 from numpy.typing import NDArray
 
 from dolphin.alpha.engine import NDAlphaEngine
-from dolphin.core.errors import ConfigError, DataError, DolphinError
+from dolphin.core.errors import DataError, DolphinError
 from dolphin.market.fundingfiles import FUNDING_EVENT
 from dolphin.market.instruments import Instrument
 from dolphin.trade.blocks import ScanBlock
@@ -28,7 +28,7 @@ from dolphin.trade.nautilus.logger import TradeLoggerActor, TradeLoggerConfig
 from dolphin.trade.nautilus.market import BpsSlippage, Link, VenueMarket, latency_ns
 from dolphin.trade.nautilus.reports import write_venue_reports
 from dolphin.trade.ports import GridPort
-from dolphin.trade.venue import VenueModel
+from dolphin.trade.venue import VenueModel, check_leverage
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,6 @@ class VenueRun:
     logged_events: int
 
 
-def check_leverage(instruments: Sequence[Instrument], model: VenueModel) -> None:
-    """Raise ConfigError when the account's leverage is above what an instrument allows."""
-    over = sorted((one for one in instruments if one.max_leverage < model.leverage), key=lambda one: one.max_leverage)
-    if over:
-        named = ", ".join(f"{one.symbol} {one.max_leverage}" for one in over[:5])
-        rest = f" and {len(over) - 5} more" if len(over) > 5 else ""
-        raise ConfigError(
-            f"--account-leverage {model.leverage}: above the venue's limit for {named}{rest}; expected at most "
-            f"{over[0].max_leverage}"
-        )
-
-
 def run_venue(
     blocks: Iterator[ScanBlock], spec: VenueSpec, hooks: Hooks | None = None, grid: GridPort | None = None
 ) -> VenueRun:
@@ -100,7 +88,7 @@ def run_venue(
         market.attach(engine, actor.on_funding)
         # Its statistics grow by concatenating pandas series, one a trade, and nobody reads them: ours are elsewhere.
         engine.portfolio.analyzer.record_trade = lambda *_: None
-        engine.run()
+        engine.run(start=int(first.ts_ns[0]))
         market.finish()
         account = engine.portfolio.account(VENUE)
         if actor.counts.bars == 0:

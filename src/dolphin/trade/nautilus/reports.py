@@ -11,6 +11,7 @@ from nautilus_trader.model.orders import Order
 from nautilus_trader.model.position import Position
 
 REPORTS = ("orders", "order_fills", "positions", "account")
+REPORT_FILES = tuple(f"nautilus_{name}.csv" for name in REPORTS)
 
 
 def write_venue_reports(

@@ -51,6 +51,7 @@ COMMANDS = {
     "factors": ("dolphin.ui.cli.factors:factors", "Turn recorded factor histories into per-date files."),
     "scan": ("dolphin.ui.cli.scan:scan", "Turn prices into eigenvalue scans; certify them."),
     "backtest": ("dolphin.ui.cli.backtest:backtest", "Replay the engine over an archive; write a tearsheet."),
+    "parity": ("dolphin.ui.cli.parity:parity", "Compare a replay with the same days inside NautilusTrader."),
     "why": ("dolphin.ui.cli.why:why", "Explain the decision, or the refusal, at one bar."),
     "forewarner": ("dolphin.ui.cli.forewarner:forewarner", "Train the Monte-Carlo forewarner; assess a configuration."),
     "survival": ("dolphin.ui.cli.survival:survival", "Explain the survival stack: sensors, multiplier, posture."),

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dolphin.core.errors import ConfigError
 from dolphin.ui.cli.compiling import ready_kernels
 from dolphin.ui.cli.console import emit_json, json_option, note, print_table, progress
-from dolphin.ui.cli.options import run_options
+from dolphin.ui.cli.options import command_line, run_options
+from dolphin.ui.cli.venueoptions import venue_options
+from dolphin.ui.cli.venueruns import venue_backtest, venue_lines
 from dolphin.ui.layerwords import layer_lines
 
 if TYPE_CHECKING:
     from dolphin.research.backtest import BacktestSpec
     from dolphin.research.layers import Layers
+    from dolphin.research.venue import VenueOptions
 
 EPILOG = """\b
 Examples:
@@ -27,14 +29,25 @@ Examples:
   dolphin backtest --data days --factors factors --out run4
   dolphin backtest --data days --sensors sensors.jsonl --out run5
   dolphin backtest --data days --factors factors --forewarner model --compare none,acb,acb+mc,full --out layers
+  dolphin backtest --data days --engine nautilus --out venue
+  dolphin backtest --data days --engine nautilus --funding funding --latency-ms 250 --protective-stop off --out venue2
 \b
 --out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing;
-with --compare summary.json and report.html over all runs, and a folder with these five files for each.
+with --compare summary.json and report.html over all runs, and a folder with these five files for each; with --engine
+nautilus also Nautilus' own reports (nautilus_*.csv) and the session's log (session/).
 """
 
 
 @click.command(epilog=EPILOG)
 @run_options
+@click.option(
+    "--engine",
+    type=click.Choice(["replay", "nautilus"]),
+    default="replay",
+    show_default=True,
+    help="replay: the engine alone; nautilus: inside NautilusTrader, at a simulated venue with the options below.",
+)
+@venue_options
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results; must not hold a run."
 )
@@ -46,8 +59,24 @@ with --compare summary.json and report.html over all runs, and a folder with the
 )
 @click.option("--force", is_flag=True, help="Replace a run that --out already holds.")
 @json_option
-def backtest(spec: BacktestSpec, out: Path, compare: str | None, force: bool, as_json: bool) -> None:
-    """Replay the engine over an archive and write a tearsheet."""
+def backtest(
+    spec: BacktestSpec,
+    engine: str,
+    venue: VenueOptions,
+    venue_given: tuple[str, ...],
+    out: Path,
+    compare: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Replay the engine over an archive, alone or at a simulated venue, and write a tearsheet."""
+    if engine == "nautilus":
+        if compare is not None:
+            raise ConfigError("--compare: not with --engine nautilus; compare replays, or run the venue alone")
+        venue_backtest(spec, venue, venue_given, out, force=force, as_json=as_json)
+        return
+    if venue_given:
+        raise ConfigError(f"{venue_given[0]}: a replay has no venue; add --engine nautilus, or leave it out")
     if compare is not None:
         _compare(spec, out, compare, force, as_json)
         return
@@ -66,7 +95,7 @@ def backtest(spec: BacktestSpec, out: Path, compare: str | None, force: bool, as
     if as_json:
         emit_json(summary)
     else:
-        _show(summary, out)
+        show_run(summary, out)
 
 
 def _compare(spec: BacktestSpec, out: Path, layers: str, force: bool, as_json: bool) -> None:
@@ -101,12 +130,9 @@ def _write_run(spec: BacktestSpec, folder: Path, advance: Any, layers: Layers) -
     return write_run_files(folder, result, command_line()).summary
 
 
-def command_line() -> str:
-    """The command as typed, ready to be pasted into a shell."""
-    return shlex.join(["dolphin", *sys.argv[1:]])
+def show_run(summary: dict[str, Any], out: Path) -> None:
+    """The run's figures as a table."""
 
-
-def _show(summary: dict[str, Any], out: Path) -> None:
     def percent(value: float | None) -> str:
         return "–" if value is None else f"{100.0 * value:+.2f} %"
 
@@ -130,9 +156,11 @@ def _show(summary: dict[str, Any], out: Path) -> None:
         ("PnL: price", f"{pnl['price']:+,.2f}"),
         ("PnL: fees", f"{pnl['fees']:+,.2f}"),
         ("PnL: slippage", f"{pnl['slippage']:+,.2f}"),
+        *([("PnL: funding", f"{pnl['funding']:+,.2f}")] if "venue" in summary else []),
         ("PnL: modelled edge (not money)", f"{pnl['modelled_edge']:+,.2f}"),
         ("PnL: net", f"{pnl['net']:+,.2f}"),
         *layer_lines(summary),
+        *venue_lines(summary),
     ]
     print_table(title, rows, ("figure", "value"))
     speed = f"{summary['bars']:,} bars in {summary['wall_s']:.2f} s"

@@ -149,7 +149,7 @@ def _save(out: Path, planned: Plan, fitted: Fitted, outcomes: Any, *, force: boo
     from dolphin.market.forewarnerfiles import MODEL_FILES, REPORT, write_model
     from dolphin.research.forewarner.train import card_of, leverage_curve, trial_table
     from dolphin.research.outputs import run_folder
-    from dolphin.ui.cli.backtest import command_line
+    from dolphin.ui.cli.options import command_line
     from dolphin.ui.report.forewarner import write_forewarner_page
 
     card = card_of(planned, fitted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import shlex
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -88,6 +90,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(spec=spec, **rest)
 
     return with_spec
+
+
+def command_line() -> str:
+    """The command as typed, ready to be pasted into a shell."""
+    return shlex.join(["dolphin", *sys.argv[1:]])
 
 
 def check_spec(spec: BacktestSpec) -> None:
