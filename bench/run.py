@@ -1,7 +1,7 @@
 """Every measurement, or some: `python bench/run.py [PART …] [--quick] [--json] [--write]`.
 
-Parts: scanner, replay, process, growth, venue. Prints tables (progress goes to stderr); --json prints the raw numbers instead;
---write puts the tables into bench/RESULTS.md, which wants all parts and no --quick.
+Parts: scanner, replay, process, growth, venue. Prints tables (progress goes to stderr); --json prints the raw numbers
+instead; --write puts the tables into bench/RESULTS.md, which wants all parts and no --quick.
 """
 
 from __future__ import annotations
