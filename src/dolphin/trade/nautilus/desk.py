@@ -36,11 +36,13 @@ class _Leg:
         self.fees = 0.0
         self.ts_ns = 0
         self._paid = self._mids = 0.0
+        self._same: float | None = None
 
     def take(self, quantity: Decimal, price: float, mid: float, fee: float, ts_ns: int) -> None:
         if abs(price - self.decided) <= _SAME_PRICE * self.decided:
             price = self.decided
         amount = float(quantity)
+        self._same = price if self.quantity == 0 or price == self._same else None
         self.quantity += quantity
         self._paid += price * amount
         self._mids += mid * amount
@@ -49,8 +51,8 @@ class _Leg:
 
     @property
     def price(self) -> float:
-        """Mean price paid."""
-        return self._paid / float(self.quantity)
+        """Mean price paid; the price itself, not a quotient, where there was one only."""
+        return self._paid / float(self.quantity) if self._same is None else self._same
 
     @property
     def mid(self) -> float:

@@ -70,8 +70,8 @@ REPLAYED = (
 TRADED = (
     "No fill is proven.",
     (
-        "NautilusTrader filled every order in a market that knows closes only: spread and slippage are assumed, between "
-        "two bars the price goes straight, whatever is asked for is there, and nobody is liquidated."
+        "NautilusTrader filled every order in a market that knows closes only: spread and slippage are assumed, "
+        "between two bars the price goes straight, whatever is asked for is there, and nobody is liquidated."
     ),
 )
 CLAIMS = (
