@@ -39,6 +39,7 @@ STALE_SCAN_S = 10.0
 """A live scan older than this, or than two bars, is stale (SPEC §13)."""
 
 _ENTERED = int(Gate.ENTERED)
+_DEAD = {OrderDenied: "denied", OrderRejected: "rejected", OrderCanceled: "canceled", OrderExpired: "expired"}
 
 
 class DolphinActorConfig(StrategyConfig, frozen=True):
@@ -210,10 +211,8 @@ class DolphinActor(Strategy):
         self.counts.bars += 1
         if closed:
             self.fills.withdraw_exit()
-            trade = rows.trade[0]
-            self.desk.leave(
-                ExitReason(int(trade.reason)), float(trade.exit_price), int(rows.bar_idx[row]), scan.ts_event
-            )
+            trade, bar_idx = rows.trade[0], int(rows.bar_idx[row])
+            self.desk.leave(ExitReason(int(trade.reason)), float(trade.exit_price), bar_idx, scan.ts_event)
         elif rows.gate[row] == _ENTERED:
             self._enter(self.fills.withdraw_entry(), GateSnap(*before), fresh)
 
@@ -389,17 +388,11 @@ class DolphinActor(Strategy):
 
     def _on_late(self, event: Any) -> None:
         """What comes of an order after the stop, which Nautilus tells running strategies only: the books follow it."""
-        handler = _LATE.get(type(event))
-        if handler is not None and not self.is_running:
-            handler(self, event)
-            self._write_day()
-            self._tell_left_behind()
-
-
-_LATE: dict[type, Callable[[DolphinActor, Any], None]] = {
-    OrderFilled: DolphinActor.on_order_filled,
-    OrderDenied: DolphinActor.on_order_denied,
-    OrderRejected: DolphinActor.on_order_rejected,
-    OrderCanceled: DolphinActor.on_order_canceled,
-    OrderExpired: DolphinActor.on_order_expired,
-}
+        if isinstance(event, OrderFilled):
+            self.desk.on_filled(event)
+        elif type(event) in _DEAD:
+            self.desk.on_dead(event, _DEAD[type(event)])
+        else:
+            return
+        self._write_day()
+        self._tell_left_behind()
