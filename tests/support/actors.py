@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import Record
-from dolphin.alpha.rows import day_bars
+from dolphin.alpha.rows import Rows, day_bars
 from dolphin.core.clock import NS_PER_S, date_start_ns
 from dolphin.market.instrumentfiles import load_instruments
 from dolphin.trade.blocks import ScanBlock
@@ -226,3 +226,29 @@ def run(blocks: Sequence[ScanBlock], **options: Any) -> Run:
         held = [each for each in engine.cache.positions_open() if each.instrument_id.venue == VENUE]
         net = sum((each.signed_decimal_qty() for each in held), Decimal(0))
         return Run(actor, tuple(market.orders), float(account.balance_total(USDT).as_double()), net)
+
+
+def meddle(engine: NDAlphaEngine, at: Mapping[int, Callable[[NDAlphaEngine], object]]) -> None:
+    """Have somebody change the engine behind the actor's back, at the end of the step of the bars in `at`."""
+    make = engine.rows
+
+    def rows(*given: Any) -> Rows:
+        made = make(*given)
+        step = made.step
+
+        def meddled() -> bool:
+            closed = step()
+            change = at.get(int(made.bar_idx[made.next - 1]))
+            if change is not None:
+                change(engine)
+            return closed
+
+        made.step = meddled  # type: ignore[method-assign]
+        return made
+
+    engine.rows = rows  # type: ignore[method-assign]
+
+
+def same_trips(one: Run, other: Run) -> bool:
+    """Whether two runs traded alike, to the bit."""
+    return one.trips.tobytes() == other.trips.tobytes() and one.balance == other.balance

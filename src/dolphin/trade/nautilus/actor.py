@@ -200,7 +200,7 @@ class DolphinActor(Strategy):
         rows = self._rows
         if rows is None:
             return
-        row = rows.next
+        row = rows.next = scan.row  # where a scan was skipped, the next one is still its own row
         self.posture = rows_posture = self._read_posture()
         rows.posture[row] = rows_posture
         self.engine.pre_bar_proxy_update(float("nan"), float("nan"))
@@ -390,6 +390,8 @@ class DolphinActor(Strategy):
         """What comes of an order after the stop, which Nautilus tells running strategies only: the books follow it."""
         if isinstance(event, OrderFilled):
             self.desk.on_filled(event)
+            if self.config.flatten_on_stop:  # an entry that was under way
+                self._leave(ExitReason.HIBERNATE_HALT)
         elif type(event) in _DEAD:
             self.desk.on_dead(event, _DEAD[type(event)])
         else:
