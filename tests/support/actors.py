@@ -6,6 +6,7 @@ clock, the posture or the breaker ends it. The bar is one minute; bar t of the r
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +31,13 @@ from dolphin.alpha.layout import Record
 from dolphin.alpha.rows import Rows, day_bars
 from dolphin.core.clock import NS_PER_S, date_start_ns
 from dolphin.market.instrumentfiles import load_instruments
+from dolphin.trade.acb_inbox import AcbInbox
 from dolphin.trade.blocks import ScanBlock
-from dolphin.trade.nautilus.actor import DolphinActor, DolphinActorConfig, Hooks
+from dolphin.trade.nautilus.actor import DolphinActor
 from dolphin.trade.nautilus.instruments import VENUE, traded
 from dolphin.trade.nautilus.market import BpsSlippage, Link, VenueMarket, latency_ns
 from dolphin.trade.nautilus.scans import Scan
+from dolphin.trade.nautilus.settings import DolphinActorConfig, Hooks
 from dolphin.trade.ports import FEATURES, SAFETY, MemoryGrid
 from dolphin.trade.venue import FRICTIONLESS, VenueModel
 
@@ -252,3 +255,38 @@ def meddle(engine: NDAlphaEngine, at: Mapping[int, Callable[[NDAlphaEngine], obj
 def same_trips(one: Run, other: Run) -> bool:
     """Whether two runs traded alike, to the bit."""
     return one.trips.tobytes() == other.trips.tobytes() and one.balance == other.balance
+
+
+class Applied:
+    """Keeps every breaker update that reaches the engine: the bar it was for, by whom, and if the inbox was locked."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[int, float, float]] = []
+        self.threads: set[int] = set()
+        self.locked = False
+        self.inbox: AcbInbox | None = None
+
+    def __call__(self, engine: NDAlphaEngine) -> None:
+        update = engine.update_acb_boost
+
+        def kept(value: float, beta: float) -> bool:
+            self.values.append((int(engine.state.core.bar_idx) + 1, value, beta))
+            self.threads.add(threading.get_ident())
+            self.locked |= self.inbox is not None and self.inbox._lock.locked()
+            return update(value, beta)
+
+        engine.update_acb_boost = kept  # type: ignore[method-assign]
+
+
+def on_a_thread(*calls: Callable[[], object]) -> None:
+    """Make these calls on a thread of their own, one after the other, and wait for it."""
+    thread = threading.Thread(target=lambda: [call() for call in calls])
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def results(grid: MemoryGrid, count: int) -> list[dict[str, Any]]:
+    """The results of the first `count` days."""
+    named = [(FIRST + timedelta(days=d)).isoformat() for d in range(count)]
+    return [told(grid, "DOLPHIN_PNL_BLUE", f"{day}_nautilus") for day in named]

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.core.codes import Direction, ExitReason, Gate
 from dolphin.core.errors import ConfigError
 from dolphin.core.params import CHAMPION, FRICTION_FLAGS, champion_hash
 from dolphin.trade import acb_inbox
-from dolphin.trade.nautilus.actor import DolphinActorConfig
+from dolphin.trade.nautilus.settings import DolphinActorConfig
 from dolphin.trade.ports import FEATURES
 from dolphin.trade.venue import FRICTIONLESS
 from tests.support.actors import (
@@ -28,12 +27,15 @@ from tests.support.actors import (
     FIRST,
     MAX_HOLD,
     READY,
+    Applied,
     ScriptedGrid,
     Watch,
     block,
     boost,
     days,
+    on_a_thread,
     price,
+    results,
     run,
     same_trips,
     say,
@@ -120,35 +122,6 @@ class TestChampionParamInvariants:
         with stage([block()], **config) as (engine, _, market), pytest.raises(ConfigError, match=message):
             engine.run()
         assert market.orders == []
-
-
-class Applied:
-    """Keeps every breaker update that reaches the engine: the bar it was for, by whom, and if the inbox was locked."""
-
-    def __init__(self) -> None:
-        self.values: list[tuple[int, float, float]] = []
-        self.threads: set[int] = set()
-        self.locked = False
-        self.inbox: acb_inbox.AcbInbox | None = None
-
-    def __call__(self, engine: NDAlphaEngine) -> None:
-        update = engine.update_acb_boost
-
-        def kept(value: float, beta: float) -> bool:
-            self.values.append((int(engine.state.core.bar_idx) + 1, value, beta))
-            self.threads.add(threading.get_ident())
-            self.locked |= self.inbox is not None and self.inbox._lock.locked()
-            return update(value, beta)
-
-        engine.update_acb_boost = kept  # type: ignore[method-assign]
-
-
-def on_a_thread(*calls: Callable[[], object]) -> None:
-    """Make these calls on a thread of their own, one after the other, and wait for it."""
-    thread = threading.Thread(target=lambda: [call() for call in calls])
-    thread.start()
-    thread.join(30)
-    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -272,10 +245,10 @@ class TestACBPendingFlagThreadSafety:
         bars = [bar for bar, _, _ in applied.values]
         assert bars == sorted(set(bars)), "two updates at one bar"
         assert all(value == near(1.3 + beta) for _, value, beta in applied.values)
+        # In force at the very bar; strength adds beta at the one that asks for a trade, midnight ends what was before.
+        seen = [(bar, value) for bar, value, _ in applied.values if bar not in (READY, 130)]
         mult = watch.column("regime_size_mult")
-        assert [mult[bar] for bar, _, _ in applied.values if watch.column("vel_div")[bar] == 0.0] == near(
-            [value for bar, value, _ in applied.values if watch.column("vel_div")[bar] == 0.0]
-        )
+        assert [mult[bar] for bar, _ in seen] == near([value for _, value in seen])
         assert grid.listeners == 0
 
 
@@ -325,12 +298,6 @@ class TestHibernatePostureGuard:
         assert [(ExitReason(t["reason"]), t["exit_bar"]) for t in done.trips] == [
             (ExitReason.MAX_HOLD, READY + MAX_HOLD)
         ]
-
-
-def results(grid: ScriptedGrid, count: int) -> list[dict[str, Any]]:
-    """The results of the first `count` days."""
-    named = [(FIRST + timedelta(days=d)).isoformat() for d in range(count)]
-    return [told(grid, "DOLPHIN_PNL_BLUE", f"{day}_nautilus") for day in named]
 
 
 class TestDateChangeHandling:
@@ -388,6 +355,20 @@ class TestDateChangeHandling:
         grid = ScriptedGrid({50: lambda g: boost(g, 1.5)})
         run(days(2), grid=grid)
         assert [(r["boost"], r["beta"]) for r in results(grid, 2)] == [(1.5, 0.2), (1.0, 0.0)]
+
+    def test_an_update_over_midnight_was_for_the_day_before(self) -> None:
+        # Bar 129, the day's last, has drained its inbox when the update comes (docs/decisions/0037).
+        applied, watch = Applied(), Watch()
+        watch.attach = applied  # type: ignore[method-assign]
+        run(days(2), grid=ScriptedGrid({129: lambda g: boost(g, 1.5)}), hooks=watch)
+        assert applied.values == [(130, 1.5, 0.2)]
+        assert watch.column("regime_size_mult")[128:132].tolist() == [1.0] * 4
+
+    def test_a_normalising_update_over_midnight_still_closes(self) -> None:
+        # Bar 120 reads twice: bar 129's reading is number 130.
+        grid = ScriptedGrid({50: lambda g: boost(g, 1.5), 130: lambda g: boost(g, 1.0)})
+        (trip,) = run(days(2, deep=[120]), grid=grid).trips
+        assert (ExitReason(trip["reason"]), trip["exit_bar"]) == (ExitReason.SUBDAY_ACB_NORMALIZATION, 130)
 
     def test_before_a_gap_what_is_open_closes_at_the_last_price(self) -> None:
         late = block(130, day=FIRST + timedelta(days=2), start=130, deep=[140])

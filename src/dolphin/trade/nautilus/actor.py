@@ -6,22 +6,17 @@ days over, passes on what other threads brought, and refuses orders whose reason
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
-from nautilus_trader.config import StrategyConfig
 from nautilus_trader.model.currencies import USDT
 from nautilus_trader.model.events import OrderCanceled, OrderDenied, OrderExpired, OrderFilled, OrderRejected
 from nautilus_trader.trading.strategy import Strategy
 
-from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.fills import Fills, Wanted
-from dolphin.alpha.layout import Record
 from dolphin.alpha.rows import Rows
 from dolphin.core.clock import ns_to_iso
 from dolphin.core.codes import ExitReason, Gate, Posture
@@ -29,10 +24,11 @@ from dolphin.core.errors import ConfigError, GridError
 from dolphin.core.params import DIRECTIONS, build_params, champion_hash
 from dolphin.trade.acb_inbox import AcbInbox
 from dolphin.trade.blocks import ScanBlock
-from dolphin.trade.engines import BoostMode, GateSnap, check_champion, create_boost_engine, set_forewarner
+from dolphin.trade.engines import GateSnap, check_champion, create_boost_engine, set_forewarner
 from dolphin.trade.nautilus.desk import OrderDesk
 from dolphin.trade.nautilus.instruments import VENUE, Traded
 from dolphin.trade.nautilus.scans import CUT_TYPE, SCAN_TYPE, Cut, Scan
+from dolphin.trade.nautilus.settings import Counts, DolphinActorConfig, Hooks
 from dolphin.trade.ports import FEATURES, GridPort, PostureReader
 
 STALE_SCAN_S = 10.0
@@ -40,56 +36,6 @@ STALE_SCAN_S = 10.0
 
 _ENTERED = int(Gate.ENTERED)
 _DEAD = {OrderDenied: "denied", OrderRejected: "rejected", OrderCanceled: "canceled", OrderExpired: "expired"}
-
-
-class DolphinActorConfig(StrategyConfig, frozen=True):
-    """What a DolphinActor is told; everything in it can be written down.
-
-    `profile` is "blue" or "green"; `overrides` are parameter texts as `--set` takes them; `expected_hash` the champion
-    hash that must be met. `live_mode`: scans are now, not recorded. `unread_posture`: what an unreadable posture counts
-    as. `leverage`: the account's setting. `stop_pct`: distance of the protective stop (fraction), None for none.
-    `flatten_on_stop`: close what is held when stopped, instead of leaving it to its protective stop.
-    """
-
-    assets: tuple[str, ...] = ()
-    profile: str = "blue"
-    overrides: dict[str, str] = msgspec.field(default_factory=dict)
-    expected_hash: str | None = None
-    boost_mode: BoostMode = "acb"
-    mc_models_dir: str | None = None
-    live_mode: bool = False
-    bar_seconds: float = 60.0
-    unread_posture: str = "APEX"
-    leverage: int = 10
-    stop_pct: float | None = 0.05
-    flatten_on_stop: bool = False
-
-
-class Hooks(Protocol):
-    """Who wants to see the days go by, and may add layers to the engine."""
-
-    def attach(self, engine: NDAlphaEngine) -> None:
-        """Before the first bar."""
-
-    def begin_day(self, block: ScanBlock) -> None:
-        """After the engine's day has begun, before the block's first bar."""
-
-    def end_block(self, block: ScanBlock, events: Record, engine: NDAlphaEngine) -> None:
-        """After the block's bars; `events` hold capital and equity as the venue's fills left them."""
-
-
-@dataclass
-class Counts:
-    """What happened beside trades. `unread_postures`: readings that failed. `withheld`: entries not sent, by reason."""
-
-    bars: int = 0
-    days: int = 0
-    stale_state_events: int = 0
-    stale_scans: int = 0
-    repeated_scans: int = 0
-    grid_failures: int = 0
-    unread_postures: int = 0
-    withheld: Counter[str] = field(default_factory=Counter)
 
 
 class DolphinActor(Strategy):
@@ -339,6 +285,15 @@ class DolphinActor(Strategy):
         """A funding payment on the asset in `column`, signed USDT."""
         self.desk.on_funding(column, paid)
 
+    def cancel_order(self, order: Any, *rest: Any, **more: Any) -> None:
+        """Nautilus' verb. After the stop its client may be gone: then the order is told as left behind."""
+        try:
+            super().cancel_order(order, *rest, **more)
+        except ValueError as error:
+            if self.is_running:
+                raise
+            self.log.warning(f"{order.client_order_id} stays at the venue: {error}")
+
     def on_order_filled(self, event: Any) -> None:
         """Nautilus' handler."""
         self.desk.on_filled(event)
@@ -382,6 +337,13 @@ class DolphinActor(Strategy):
     def _tell_left_behind(self) -> None:
         """What is held or on its way at the venue, null for nothing, so that an earlier session's word is not kept."""
         self.left_behind = self.desk.left_behind()
+        ours = (None, None, self.id)
+        # One whose cancellation is under way is in both.
+        standing = list(dict.fromkeys((*self.cache.orders_open(*ours), *self.cache.orders_inflight(*ours))))
+        if self.left_behind is None and standing:
+            self.left_behind = {"instrument": str(standing[0].instrument_id), "quantity": "0"}
+        if self.left_behind is not None:
+            self.left_behind["orders"] = [str(each.client_order_id) for each in standing]
         self._put(f"DOLPHIN_STATE_{self.config.profile.upper()}", "left_behind", self.left_behind)
         if self.left_behind is not None:
             self.log.warning(f"stopped with {self.left_behind['quantity']} {self.left_behind['instrument']} open")
