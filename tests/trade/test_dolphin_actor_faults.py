@@ -71,6 +71,7 @@ class TestHZUnavailableDegradation:
         assert same_trips(done, self.alone())
         assert done.actor.counts.unread_postures == 250
         assert done.actor.counts.grid_failures == 4  # the results of two days
+        assert grid.listeners == 0, "listening twice"
         assert [r is None for r in results(grid, 4)] == [True, True, False, False]
 
     def test_a_grid_that_comes_late_is_listened_to(self) -> None:
