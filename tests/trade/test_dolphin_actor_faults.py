@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from nautilus_trader.model.currencies import USDT
+from nautilus_trader.model.events import OrderSubmitted
 
 from dolphin.core.codes import ExitReason, Gate
 from dolphin.core.errors import GridError
+from dolphin.trade.nautilus.instruments import VENUE
 from dolphin.trade.ports import SAFETY, MemoryGrid
 from dolphin.trade.venue import FRICTIONLESS, VenueModel
 from tests.support.actors import (
@@ -262,6 +265,38 @@ class TestOnStopCleanup:
                 "quantity": "0",
                 "orders": [str(order.client_order_id)],
             }
+
+    @pytest.mark.parametrize("flatten", [False, True])
+    def test_an_entry_filled_after_the_stop_is_followed(self, flatten: bool) -> None:
+        """Nautilus tells a stopped strategy nothing; its engine, desk, stop order and last word follow all the same."""
+        grid = ScriptedGrid()
+        with stage(days(1, deep=[110]), grid=grid, model=STOPPED, cuts=False, flatten_on_stop=flatten) as built:
+            engine, actor, market = built
+
+            def stop_now(event: Any) -> None:
+                if isinstance(event, OrderSubmitted) and actor.is_running:
+                    actor.stop()
+                    assert actor.left_behind == {
+                        "instrument": "BTCUSDT-PERP.BINANCE",
+                        "quantity": "0",
+                        "orders": [str(event.client_order_id)],
+                    }
+
+            engine.kernel.msgbus.subscribe("events.order.*", stop_now)
+            engine.run()
+            market.finish()
+            balance = engine.portfolio.account(VENUE).balance_total(USDT).as_double()
+            held = [p for p in engine.cache.positions_open() if p.is_open]
+        assert actor.counts.bars == 111, "the actor went on after its stop"
+        left = told(grid, "DOLPHIN_STATE_BLUE", "left_behind")
+        assert left == actor.left_behind
+        assert balance == near(actor.engine.capital, abs=1e-6)
+        if flatten:
+            assert (held, left, len(actor.desk.trips())) == ([], None, 1)
+        else:
+            (stop,) = (o for o in market.orders if not o.is_closed)
+            assert (left["quantity"], left["orders"]) == (str(held[0].quantity), [str(stop.client_order_id)])
+            assert stop.type_string() == "STOP_MARKET"
 
     def test_no_thread_is_left(self) -> None:
         before = set(threading.enumerate())

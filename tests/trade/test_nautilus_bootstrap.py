@@ -123,7 +123,6 @@ def test_every_bundled_instrument_becomes_a_perpetual_with_its_terms() -> None:
         assert str(one.id) == f"{one.terms.symbol}-PERP.BINANCE"
         assert (p.price_increment.as_decimal(), p.size_increment.as_decimal()) == (one.terms.tick, one.terms.lot)
         assert (p.maker_fee, p.taker_fee) == (one.terms.maker_fee, one.terms.taker_fee)
-        assert (p.min_quantity.as_decimal(), p.min_notional.as_decimal()) == (one.terms.min_qty, one.terms.min_notional)
         assert (p.quote_currency, p.settlement_currency, p.is_inverse) == (USDT, USDT, False)
 
 
