@@ -4,7 +4,7 @@
 # when it is there already. DOLPHIN_PYTHON=/path/to/python chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-nautilus setup-dev demo test check lint bench lock clean
+.PHONY: help setup setup-nautilus setup-dev demo test check lint bench nautilus-next lock clean
 
 BIN := .venv/bin
 DOLPHIN := $(BIN)/dolphin
@@ -55,6 +55,9 @@ lint: setup-dev ## style only: ruff's rules and its formatting
 
 bench: setup-dev ## measure speed and memory against the yardsticks (bench/)
 	$(BIN)/python bench/run.py
+
+nautilus-next: ## which of our imports NautilusTrader's next version still has (asks the network, fails nothing)
+	@"$$(scripts/find-python)" -I scripts/nautilus-next
 
 lock: ## write requirements/*.lock anew from pyproject.toml
 	@scripts/lock

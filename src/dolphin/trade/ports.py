@@ -79,7 +79,8 @@ _decode = msgspec.json.Decoder(_Safety).decode
 
 class PostureReader:
     """The posture in force, read once a bar. What cannot be read counts as `unread` (SPEC §10): APEX where nothing is
-    at stake, HIBERNATE where money is. `failures` counts, `reason` says why the last reading failed."""
+    at stake, HIBERNATE where money is. `failures` counts; `reason` says why the last reading failed, "" if it did
+    not."""
 
     def __init__(self, grid: GridPort | None, unread: Posture) -> None:
         self._grid, self._unread = grid, unread
@@ -99,7 +100,8 @@ class PostureReader:
             if value != self._seen:
                 self._posture = Posture[_decode(value).posture]
                 self._seen = value
-        except (GridError, msgspec.MsgspecError, KeyError) as error:
+                self.reason = ""
+        except (GridError, msgspec.MsgspecError, UnicodeError, KeyError) as error:
             self.failures += 1
             self.reason, self._seen = f"{SAFETY}['latest'] cannot be read ({error})", None
             return self._unread

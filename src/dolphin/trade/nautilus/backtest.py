@@ -22,11 +22,12 @@ from dolphin.core.errors import DataError, DolphinError
 from dolphin.market.fundingfiles import FUNDING_EVENT
 from dolphin.market.instruments import Instrument
 from dolphin.trade.blocks import ScanBlock
-from dolphin.trade.nautilus.actor import Counts, DolphinActor, DolphinActorConfig, Hooks
+from dolphin.trade.nautilus.actor import DolphinActor
 from dolphin.trade.nautilus.instruments import VENUE, Traded, traded
 from dolphin.trade.nautilus.logger import TradeLoggerActor, TradeLoggerConfig
 from dolphin.trade.nautilus.market import BpsSlippage, Link, VenueMarket, latency_ns
 from dolphin.trade.nautilus.reports import write_venue_reports
+from dolphin.trade.nautilus.settings import Counts, DolphinActorConfig, Hooks
 from dolphin.trade.ports import GridPort
 from dolphin.trade.venue import VenueModel, check_leverage
 
