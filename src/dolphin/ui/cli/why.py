@@ -39,7 +39,7 @@ def why(spec: BacktestSpec, at: str, asset: str | None, as_json: bool) -> None:
     at_ns = iso_to_ns(at, "--at")
     archive = Archive.open(spec.data)
     layers = Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
-    ready_kernels(archive.kind, quiet=as_json)
+    ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
     told = explain(spec, at_ns, asset, layers)
     if as_json:
         emit_json(asdict(told))
