@@ -183,9 +183,9 @@ def _exit_nb(
     acct: Record,
     event: Record,
 ) -> None:
-    """OB-5: take-profit, stop and hold against their base, and whether the position would have gone without the book."""
+    """OB-5: take-profit, stop and hold against their base, and whether the base would have closed the position."""
     acct.ob5_asked += 1
-    if event.exit_reason == HIBERNATE_HALT or event.exit_reason == SUBDAY or math.isnan(price):
+    if event.exit_reason in (HIBERNATE_HALT, SUBDAY) or math.isnan(price):
         return
     d, nothing = params.direction, blank.market[0]
     pnl = d * (price - core.entry_price) / core.entry_price
@@ -273,7 +273,7 @@ def account_nb(
         if gate == ENTERED or gate >= SELECTION:
             if params.use_asset_selection != 0:
                 _selection_nb(params, state, prices[t], books[t], blank, ranking, acct, event)
-            if gate == ENTERED or gate == BOOK_IMBALANCE:
+            if gate in (ENTERED, BOOK_IMBALANCE):
                 _confidence_nb(params, market, books[t, event.asset], acct, event)
             if gate == ENTERED:
                 _size_nb(params, bar, market, stacks[t], stressed, acct, event)

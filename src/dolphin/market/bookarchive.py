@@ -1,4 +1,4 @@
-"""Recorded order books: a folder of book files with its manifest, and the provider that replays them (SPEC §1.4, §8)."""
+"""Recorded order books: a folder of book files and its manifest, and the provider of a replay (SPEC §1.4, §8)."""
 
 from __future__ import annotations
 

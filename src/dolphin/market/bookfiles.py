@@ -1,8 +1,8 @@
 """Book files: one UTC day of order-book snapshots in one Parquet file (SPEC §1.4, §8).
 
-A file is named after its day, `YYYY-MM-DD.parquet`, and holds one row per asset and snapshot, sorted by time and, at one
-time, by symbol: `timestamp` (UTC, ns), `symbol`, and five bands on each side as `bid_notional_0` … `ask_depth_4`. Rows in
-messages count from 0.
+A file is named after its day, `YYYY-MM-DD.parquet`, and holds one row per asset and snapshot, sorted by time and, at
+one time, by symbol: `timestamp` (UTC, ns), `symbol`, and five bands on each side as `bid_notional_0` … `ask_depth_4`.
+Rows in messages count from 0.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ def _checked(day: BookDay, where: str) -> BookDay:
     if outside.any():
         row = int(np.argmax(outside))
         raise DataError(
-            f"{where}: column 'timestamp', row {row}: {ns_to_iso(int(day.ts_ns[row]))} lies outside {day.day}; expected "
-            "the stamps of that UTC day"
+            f"{where}: column 'timestamp', row {row}: {ns_to_iso(int(day.ts_ns[row]))} lies outside {day.day}; "
+            "expected the stamps of that UTC day"
         )
     step, next_asset = np.diff(day.ts_ns), np.diff(day.asset.astype(np.int64))
     unsorted = (step < 0) | ((step == 0) & (next_asset <= 0))
@@ -193,7 +193,7 @@ def _checked(day: BookDay, where: str) -> BookDay:
     if bad.any():
         row, column = (int(k) for k in np.argwhere(bad)[0])
         raise DataError(
-            f"{where}: column {AMOUNTS[column]!r}, row {row}: {day.amounts[row, column]}; expected a finite amount, 0 or "
-            "more"
+            f"{where}: column {AMOUNTS[column]!r}, row {row}: {day.amounts[row, column]}; expected a finite "
+            "amount, 0 or more"
         )
     return day

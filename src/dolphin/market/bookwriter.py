@@ -47,8 +47,8 @@ class BookWriter:
     A day is finished, with the manifest, a minute after its midnight, and when the block ends normally; when it raises,
     what was appended is kept in pieces, for the next writer to finish. `source` are words for the manifest of a new
     folder. `counts` says what became of snapshots: taken, repeated (not later than the asset's last), refused (an
-    amount that a file may not hold, or a stamp more than a minute ahead), late (of a day that is finished). `torn` names
-    the pieces that could not be read on entering.
+    amount that a file may not hold, or a stamp more than a minute ahead), late (of a day that is finished). `torn`
+    names the pieces that could not be read on entering.
 
     Raises ConfigError, on entering, for a folder that cannot be written, holds other data, or has a writer.
     """

@@ -178,6 +178,7 @@ class DayRecord:
     ) -> BacktestResult:
         """The run as a whole, after its last day; `trades` are TRADE records."""
         core = engine.state.core
+        bookless = no_book_notes(spec.friction) if layers.book is None else ()
         return BacktestResult(
             spec=spec,
             params=engine.params,
@@ -195,11 +196,7 @@ class DayRecord:
             capital_end=engine.capital,
             state_hash=engine.state_hash(),
             wall_s=wall_s,
-            notes=(
-                *self._notes.lines(),
-                *layers.notes(),
-                *(no_book_notes(spec.friction) if layers.book is None else ()),
-            ),
+            notes=(*self._notes.lines(), *bookless, *layers.notes()),
             breaker=None if layers.breaker is None else layers.breaker.run(),
             gate=None if layers.gate is None else layers.gate.run(),
             survival=None if layers.survival is None else layers.survival.run(),

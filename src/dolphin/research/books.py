@@ -27,13 +27,13 @@ BookSource = Path | Literal["mock"]
 """A folder of recorded books, or the mock that never moves."""
 
 NO_BOOK_NOTE = (
-    "No order book: OB-1 to OB-5 are neutral, and the modelled edge of every close is the legacy draw's, a seeded chance "
-    "and no measurement."
+    "No order book: OB-1 to OB-5 are neutral, and the modelled edge of every close is the legacy draw's, a seeded "
+    "chance and no measurement."
 )
 _NO_BOOK_NATIVE = "No order book: OB-1 to OB-5 are neutral."
 _MOCK_NOTE = (
-    "The order book is the mock: one fixed book per asset that answers to no market. It shows that the rules are wired, "
-    "not what they are worth."
+    "The order book is the mock: one fixed book per asset that answers to no market. It shows that the rules are "
+    "wired, not what they are worth."
 )
 _POINTS = 12_000
 _NAMED = 5
@@ -249,8 +249,8 @@ def _books_for(folder: Path, archive: Archive) -> BookArchive:
         )
     if not set(part.assets) & set(archive.assets):
         raise DataError(
-            f"{folder}: books of {_listed(list(part.assets))}; expected some of the run's {len(archive.assets)} assets, "
-            f"such as {archive.assets[0]}"
+            f"{folder}: books of {_listed(list(part.assets))}; expected some of the run's {len(archive.assets)} "
+            f"assets, such as {archive.assets[0]}"
         )
     return part
 

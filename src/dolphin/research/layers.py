@@ -1,4 +1,4 @@
-"""The layers around one replayed engine: circuit breaker, forewarner, survival stack and order book, whichever are on."""
+"""The layers around one replayed engine: circuit breaker, forewarner, survival stack, order book, as they are on."""
 
 from __future__ import annotations
 

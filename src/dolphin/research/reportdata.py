@@ -132,7 +132,8 @@ class ReportData:
     bar_seconds, wall_s, bars_per_s, versions {name: text}, command`; an absent key is shown as absent. `trades` has
     the columns of `metrics.TRADE_COLUMNS`. `gates` counts bars by the first gate that refused (SPEC §12), names of
     `core.codes.Gate`. `notes` are remarks about this run (a gap, a late start), shown word for word. `survival` is None
-    for a run without sensors, `book` for one without an order book. `bridge` is `research.bridge.Bridge.plain()` for a venue run set against its replay.
+    for a run without sensors, `book` for one without an order book. `bridge` is `research.bridge.Bridge.plain()` for a
+    venue run set against its replay.
     """
 
     summary: Mapping[str, Any]

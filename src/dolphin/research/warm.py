@@ -21,7 +21,7 @@ from dolphin.scan.scanner import SCAN_ROWS, Scanner
 
 
 def compile_steps(*, scanning: bool, book: bool = False) -> list[Callable[[], None]]:
-    """What must still be compiled for a replay, with or without scanning and an order book; empty when all of it is kept on disk."""
+    """What must still be compiled for a replay, with or without scanning and a book; empty when it is all on disk."""
     steps: list[Callable[[], None]] = []
     if not ENGINE.is_ready():
         steps.append(compile_engine)

@@ -57,8 +57,8 @@ with --engine nautilus also Nautilus' own reports (nautilus_*.csv) and the sessi
     "--compare",
     metavar="LAYERS",
     help="Runs side by side, such as none,acb,acb+mc,full: acb is the circuit breaker (--factors), mc the forewarner "
-    "(--forewarner), survival the survival stack (--sensors, else the replay's own), book the order book (--book), full all "
-    "of them, the book where --book is given.",
+    "(--forewarner), survival the survival stack (--sensors, else the replay's own), book the order book (--book), "
+    "full all of them, the book where --book is given.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that --out already holds.")
 @json_option

@@ -60,7 +60,7 @@ def _show(told: Explanation) -> None:
     for gate in told.gates:
         met = "not reached" if gate["met"] is None else gate["met"]
         click.echo(f"  {_MARKS[gate['verdict']]} {gate['gate']:<23} {met:<28} needs {gate['needed']}")
-    for title, values in (("Position held", told.position), ("Entry numbers", told.entry)):
+    for title, values in (("Position held", told.position), ("Entry numbers", told.entry), ("Order book", told.book)):
         if values:
             click.echo(f"\n{title}:")
             for name, value in values.items():
