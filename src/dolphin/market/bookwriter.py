@@ -72,7 +72,7 @@ class BookWriter:
             self._lock = os.open(self._pieces, os.O_RDONLY)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._release()
+            self._release(mine=False)
             raise ConfigError(f"{self.folder}: another process records books there; choose another folder") from None
         except OSError as error:
             self._release()
@@ -96,9 +96,7 @@ class BookWriter:
         kept = [k for k in range(len(snapshots)) if self._is_new(assets[k], snapshots[k], now_ns)]
         if kept:
             stamp = np.asarray(snapshots["timestamp"], np.float64)[kept]
-            whole = np.floor(stamp)
-            # Exact to the nanosecond, and back to the very double: seconds of today have 22 bits after the point.
-            ts_ns = whole.astype(np.int64) * NS_PER_S + np.rint((stamp - whole) * NS_PER_S).astype(np.int64)
+            ts_ns = nanoseconds(stamp)
             names = np.array([assets[k] for k in kept], dtype=np.str_)
             amounts = np.concatenate([np.asarray(snapshots[side], np.float64)[kept] for side in SIDES], axis=1)
             for number in np.unique(ts_ns // NS_PER_DAY).tolist():
@@ -189,12 +187,27 @@ class BookWriter:
                     torn.append(piece.rename(piece.with_name(f"{piece.name}.TORN")))
         return torn
 
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    def _release(self, *, mine: bool = True) -> None:
+        if self._lock is None:
+            return
+        os.close(self._lock)
+        self._lock = None
+        if mine:
             with contextlib.suppress(OSError):
                 self._pieces.rmdir()  # only when nothing is left in it
+
+
+def nanoseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Stamps in seconds as int64 nanoseconds that give the very same doubles back.
+
+    Doubles of this age are a quarter of a microsecond apart: where a whole microsecond gives the double back, it is the
+    stamp that was meant, else the nearest nanosecond is taken.
+    """
+    whole = np.floor(seconds)
+    micro = np.rint((seconds - whole) * 1e6).astype(np.int64) * 1000
+    nano = np.rint((seconds - whole) * NS_PER_S).astype(np.int64)
+    meant = whole + micro / NS_PER_S == seconds
+    return whole.astype(np.int64) * NS_PER_S + np.where(meant, micro, nano)
 
 
 def _day_of(day: date, parts: Sequence[Columns]) -> BookDay:

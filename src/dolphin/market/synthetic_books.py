@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dolphin.book.layout import BANDS
-from dolphin.core.clock import NS_PER_S, date_start_ns
+from dolphin.core.clock import date_start_ns
 from dolphin.market.bookfiles import BookDay, book_day
 from dolphin.market.synthetic_paths import Array, log_vol
 from dolphin.market.tables import PriceDay
@@ -123,9 +123,9 @@ def _kept(rng: np.random.Generator, closes: Array, outage: bool) -> NDArray[np.b
 
 def _rows(rng: np.random.Generator, day: PriceDay, bids: Array, asks: Array, kept: NDArray[np.bool_]) -> BookDay:
     bars, n = kept.shape
-    age_ns = rng.integers(50_000_000, 2 * NS_PER_S, (bars, n))
+    age_ns = rng.integers(50, 2000, (bars, n)) * 1_000_000
     step = np.diff(day.ts_ns, prepend=date_start_ns(day.day))[:, None]
-    ts_ns = day.ts_ns[:, None] - np.minimum(age_ns, np.maximum(step - 1, 0))
+    ts_ns = day.ts_ns[:, None] - np.minimum(age_ns, np.maximum(step - 1_000_000, 0))
     price = np.where(kept, day.closes, 1.0)[..., None]
     both = (bids, asks, np.round(bids / price, 3), np.round(asks / price, 3))
     amounts = np.concatenate(both, axis=2)[kept]
