@@ -257,3 +257,71 @@ def test_without_a_usable_book_nothing_fires() -> None:
     assert counts["ob1_asked"] == int(np.isin(events.gate, (0, *range(Gate.SELECTION, Gate.BOOK_IMBALANCE + 1))).sum())
     assert not account.closes_by_book().any()
     assert len(trades) <= len(account.closes_by_book())
+
+
+# --- worked by hand ---
+
+
+def by_hand(overrides: dict[str, str]) -> tuple[dict[str, Any], Record, Record, NDAlphaEngine]:
+    """BTCUSDT at 100 for 100 bars, then falling by 0.01 a bar; a SHORT at bar 105, and a fall by 0.6 % at bar 110.
+
+    At bar 105 the whole market leans to the asks (OB-3) under stress (OB-4), and so does the asset (OB-2); at bar 110
+    there is stress (OB-5).
+    """
+    prices = np.concatenate([np.full(100, 100.0), 100.0 - 0.01 * np.arange(1, 21)])
+    prices[110:] = prices[105] * (1.0 - 0.006)
+    ts_ns = DAYS[0].ts_ns[0] + np.arange(120) * 60_000_000_000
+    flat = np.zeros(120)
+    bars = day_bars(ts_ns, {"vel_div": flat, "v50": flat, "v750": flat})
+    bars.vel_div[105] = -0.03
+    bars.acb_update[10], bars.acb_boost[10], bars.acb_beta[10] = AcbUpdate.DAILY, 1.5, 0.8
+    markets, books = records(MARKET_BOOK, 120), records(ASSET_BOOK, 120).reshape(120, 1)
+    for t in (105, 110):
+        markets[t].usable, markets[t].regime_signal = 1, 1
+        markets[t].depth_velocity, markets[t].agreement, markets[t].median_imbalance = -0.10, 0.9, -0.20
+        books[t, 0].usable, books[t, 0].imbalance_ma5, books[t, 0].imbalance_persistence = 1, -0.20, 0.5
+        books[t, 0].depth_quality, books[t, 0].fill_probability = 1.0, 0.62
+    engine = NDAlphaEngine(
+        build_params({"use_asset_selection": "false", **overrides}, "modelled"), ("BTCUSDT",), Direction.SHORT, CAPITAL
+    )
+    account = BookAccount(engine)
+    engine.begin_day(DAYS[0].day)
+    events, trades = engine.process_bars(bars, prices.reshape(-1, 1), markets, books)
+    account.take(bars, prices.reshape(-1, 1), markets, books, events, engine)
+    assert account.closes_by_book().tolist() == [True]
+    return account.counts, events, trades, engine
+
+
+def test_what_each_rule_changed_worked_by_hand() -> None:
+    counts, events, trades, _ = by_hand({})
+    assert (trades.entry_bar.tolist(), trades.exit_bar.tolist()) == ([105], [110])
+    assert trades.reason.tolist() == [ExitReason.FIXED_TP]
+    entry = events[105]
+    # OB-2: 0.50 + 0.40/3 = 0.6333, times 1 + min(0.15, 0.20·0.5·0.5) = 1.05.
+    plain = 0.5 + 0.4 / 3.0
+    assert entry.confidence == pytest.approx(plain * 1.05)
+    assert counts["ob2_raised"] == counts["ob2_asked"] == 1
+    assert counts["ob2_change"] == pytest.approx(plain * 0.05)
+    # OB-4: stress 0.10/0.20 = 0.5, so beta 0.8·1.125 = 0.9; strength³ = 1/27; boost 1.5.
+    with_stress, without = 1.5 * (1.0 + 0.9 / 27.0), 1.5 * (1.0 + 0.8 / 27.0)
+    assert entry.regime_size_mult == pytest.approx(with_stress)
+    base, mult = 0.5 + 4.5 / 27.0, float(entry.market_ob_mult)
+    assert mult == pytest.approx(1.18), "1 + min(0.20, 0.20·0.9)"
+    margin = CAPITAL * float(entry.fraction)
+    assert entry.leverage == pytest.approx(base * with_stress * mult)
+    assert (counts["ob4_bars"], counts["ob4_entries"]) == (2, 1)
+    assert counts["ob4_notional"] == pytest.approx(margin * base * mult * (with_stress - without))
+    # OB-3: the same entry with a multiplier of 1.
+    assert counts["ob3_raised"] == counts["ob3_asked"] == 1
+    assert counts["ob3_mult"] == mult
+    assert counts["ob3_notional"] == pytest.approx(margin * base * with_stress * (mult - 1.0))
+    # OB-5: under stress a profit is taken at 60 % of 0.95 %: 0.6 % is enough, and would not be without the book.
+    assert (counts["ob5_asked"], counts["ob5_fired"], counts["ob5_stress"]) == (5, 1, 1)
+    assert (counts["ob5_closed"], counts["ob5_other"], counts["ob5_kept"]) == (1, 0, 0)
+    assert counts["ob1_asked"] == 0, "nothing is ranked without asset selection"
+
+
+def test_an_exit_for_another_reason_is_told_apart() -> None:
+    counts, _, trades, _ = by_hand({"max_hold_bars": "5"})  # the base would leave at the same bar: MAX_HOLD
+    assert trades.reason.tolist() == [ExitReason.FIXED_TP]
+    assert (counts["ob5_closed"], counts["ob5_other"], counts["ob5_kept"]) == (0, 1, 0)

@@ -16,12 +16,15 @@ from dolphin.core.codes import ExitReason, Gate
 from dolphin.core.errors import ConfigError, DataError
 from dolphin.market.bookarchive import RECORDING
 from dolphin.market.bookfiles import BookDay, write_book_day
+from dolphin.market.factorfiles import write_indicators
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestResult, BacktestSpec, bars_of, run_backtest
 from dolphin.research.books import NO_BOOK_NOTE
 from dolphin.research.comparison import layer_specs, parse_layers, run_comparison
 from dolphin.research.results import summarise, trade_columns
+from dolphin.research.venue import VenueOptions, check_parity, run_venue_backtest
 from dolphin.research.why import explain
+from dolphin.trade.venue import FRICTIONLESS
 from tests.reference.bookaccount_ref import AccountingEngine, books_of
 from tests.support.books import book_days, write_books
 from tests.support.runs import ASSETS, FIRST, scan_days, write_days
@@ -226,3 +229,32 @@ def test_why_tells_what_the_book_said(data: Path, books: Path) -> None:
     bare = explain(replace(spec, book=None), run.ts[refused])
     assert bare.book is None
     assert ns_to_iso(run.ts[refused]) == bare.bar["timestamp"]
+
+
+def test_a_venue_that_costs_nothing_takes_the_same_trades_by_the_same_books(tmp_path: Path) -> None:
+    dear = [replace(day, closes=day.closes * 1e3) for day in DAYS[:2]]  # at a dollar a bitcoin lots would be in the way
+    data = write_days(tmp_path / "days", dear)
+    spec = BacktestSpec(data=data, book=write_books(tmp_path / "books", book_days(dear, 5)), friction="none")
+    parity = check_parity(spec, VenueOptions(FRICTIONLESS))
+    assert parity.ok, [str(mismatch) for mismatch in parity.mismatches]
+    assert parity.matched > 5
+    at_venue = told(run_venue_backtest(replace(spec, friction="native"), VenueOptions(FRICTIONLESS)))
+    replayed = told(run_backtest(spec))
+    for name in ("hash", "snapshots", "bars_usable", "edge"):
+        assert at_venue[name] == replayed[name], name
+    assert replayed["edge"] is None
+    for rule, counts in replayed["rules"].items():
+        for name, count in counts.items():
+            if isinstance(count, int):
+                assert at_venue["rules"][rule][name] == count, (rule, name)
+            elif count is not None:
+                assert at_venue["rules"][rule][name] == pytest.approx(count, rel=1e-3), (rule, name)
+
+
+def test_factors_give_the_stress_of_the_book_a_beta_to_raise(data: Path, books: Path, tmp_path: Path) -> None:
+    for day in DAYS:
+        write_indicators(tmp_path, day.day, 1, {"funding_btc": -0.0005, "dvol_btc": 90.0, "fng": 10.0, "taker": 0.7})
+    with_book = told(run_backtest(BacktestSpec(data=data, book=books, factors=tmp_path)))
+    rule = with_book["rules"]["OB-4"]
+    assert 0 < rule["fired"] <= with_book["bars_stress"], "beta is 0.2 from the eleventh bar of each day on"
+    assert rule["entries"] == 0 or rule["notional_added"] > 0.0
