@@ -292,6 +292,7 @@ def by_hand(overrides: dict[str, str]) -> tuple[dict[str, Any], Record, Record, 
     return account.counts, events, trades, engine
 
 
+@pytest.mark.jit_off
 def test_what_each_rule_changed_worked_by_hand() -> None:
     counts, events, trades, _ = by_hand({})
     assert (trades.entry_bar.tolist(), trades.exit_bar.tolist()) == ([105], [110])
@@ -321,6 +322,7 @@ def test_what_each_rule_changed_worked_by_hand() -> None:
     assert counts["ob1_asked"] == 0, "nothing is ranked without asset selection"
 
 
+@pytest.mark.jit_off
 def test_an_exit_for_another_reason_is_told_apart() -> None:
     counts, _, trades, _ = by_hand({"max_hold_bars": "5"})  # the base would leave at the same bar: MAX_HOLD
     assert trades.reason.tolist() == [ExitReason.FIXED_TP]

@@ -158,16 +158,21 @@ class RecordedBookProvider:
         self._day: date | None = None
         self._known = ArrayBookProvider({})
         self._last: dict[str, Record] = {}
+        self._stamps: dict[str, F8] | None = None
 
     def get_snapshot(self, asset: str, ts: float) -> Record | None:
         """The asset's latest snapshot stamped at or before `ts` (seconds)."""
         return self._at(_day_of(ts)).get_snapshot(asset, ts)
 
     def get_all_timestamps(self, asset: str) -> F8:
-        """The stamps of all the asset's snapshots, seconds; reads every day."""
-        return np.concatenate(
-            [np.empty(0), *(self.archive.read(day).snapshots(asset)["timestamp"] for day in self.archive.days)]
-        )
+        """The stamps of all the asset's snapshots, seconds; the first call reads every day once."""
+        if self._stamps is None:
+            found: dict[str, list[F8]] = {name: [np.empty(0)] for name in self._assets}
+            for day in self._days:
+                for name, rows in self._read(day).items():
+                    found[name].append(np.array(rows["timestamp"]))
+            self._stamps = {name: np.sort(np.concatenate(parts)) for name, parts in found.items()}
+        return self._stamps.get(asset, np.empty(0))
 
     def fill_snapshots(self, assets: Sequence[str], ts: F8, out: Record) -> None:
         """`get_snapshot` for all moments (T,) and assets (N,), into `out` (T, N)."""

@@ -64,7 +64,7 @@ def _show(told: Explanation) -> None:
         if values:
             click.echo(f"\n{title}:")
             for name, value in values.items():
-                click.echo(f"    {name:<18} {_text(value)}")
+                click.echo(f"    {name:<21} {_text(value)}")
     click.echo("\nThe selection's view of the assets at this bar:")
     names = ("asset", "verdict", "action", "ars", "alignment", "noise", "latency", "chg_bps", "confirmation")
     rows = [[_text(row[name]) for name in names] for row in told.assets]

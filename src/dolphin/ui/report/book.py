@@ -162,8 +162,8 @@ def _said(rules: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     mean = NONE if three["mean_multiplier"] is None else number(three["mean_multiplier"], 3)
     entries = "1 entry" if four["entries"] == 1 else f"{whole(four['entries'])} entries"
     selection = (
-        f"another choice at {counted(one['other_asset'], 'bar')}, {whole(one['to_no_asset'])} of them no asset; "
-        f"{counted(one['entries_elsewhere'], 'trade')} there; {whole(one['dropped_for_depth'])} dropped for depth"
+        f"another choice at {counted(one['other_asset'], 'bar')}, {whole(one['to_no_asset'])} of them no asset, "
+        f"{whole(one['entries_elsewhere'])} of them entered; {whole(one['dropped_for_depth'])} assets dropped for depth"
     )
     confidence = (
         f"raised {whole(two['raised'])}, lowered {whole(two['lowered'])}, by {change} in the mean; "
