@@ -144,6 +144,7 @@ def run_venue_backtest(
     without NautilusTrader, DataError for an instrument that is missing, DolphinError when engine and account disagree.
     """
     require_nautilus()
+    spec.params(), spec.direction()  # a bad spec is refused before data are read
     started = time.perf_counter()
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
