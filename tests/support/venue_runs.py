@@ -27,6 +27,8 @@ from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import NS_PER_S, date_start_ns
 from dolphin.market.fundingfiles import FUNDING_EVENT
 from dolphin.market.instruments import Instrument
+from dolphin.market.tables import ScanDay
+from dolphin.research.backtest import bars_of
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.actor import DolphinActor, DolphinActorConfig
 from dolphin.trade.nautilus.backtest import VenueSpec
@@ -74,9 +76,14 @@ def instrument(symbol: str = SYMBOL, **terms: Any) -> Instrument:
 
 
 def block(
-    closes: Sequence[Any] | np.ndarray, enter: Iterable[int] = (), day: date = DAY, *, signal: float = ENTER, first: int = 0
+    closes: Sequence[Any] | np.ndarray,
+    enter: Iterable[int] = (),
+    day: date = DAY,
+    *,
+    signal: float = ENTER,
+    first: int = 0,
 ) -> ScanBlock:
-    """Minute bars of `day`, from its row `first` on: `closes` (T,) of one asset or (T, N); an entry wanted at `enter`."""
+    """Minute bars of `day` from its row `first` on: `closes` (T,) of one asset or (T, N), entries wanted at `enter`."""
     prices = np.asarray(closes, dtype=np.float64)
     prices = prices.reshape(len(prices), -1)
     rows = len(prices)
@@ -86,6 +93,16 @@ def block(
     bars = day_bars(ts_ns, {"vel_div": vel_div, "v50": vel_div, "v750": np.zeros(rows)})
     bars.vol_regime_ok[:] = 1
     return ScanBlock(day, ts_ns, bars, prices, np.arange(rows, dtype=np.int64))
+
+
+def scan_blocks(days: Sequence[ScanDay]) -> list[ScanBlock]:
+    """Scan days as the venue run takes them, signals and all; the volatility regime is known from the start."""
+    made = []
+    for day in days:
+        bars = bars_of(day)
+        bars.vol_regime_ok[:] = 1
+        made.append(ScanBlock(day.day, day.ts_ns, bars, day.closes, day.scan_number))
+    return made
 
 
 def after(days: int) -> date:

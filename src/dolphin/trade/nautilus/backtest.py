@@ -54,7 +54,8 @@ class VenueSpec:
 @dataclass(frozen=True, eq=False)
 class VenueRun:
     """What the run left. `trips` are ROUND_TRIP records; `balance` the account's USDT at the end; `skipped` and
-    `refused` count entries not made and orders turned down, by reason."""
+    `refused` count entries not made and orders turned down, by reason; `lost_events` those that the log could not
+    take."""
 
     trips: NDArray[Any]
     engine: NDAlphaEngine
@@ -64,6 +65,7 @@ class VenueRun:
     refused: Mapping[str, int]
     left_behind: Mapping[str, Any] | None
     logged_events: int
+    lost_events: int = 0
 
 
 def run_venue(
@@ -103,7 +105,8 @@ def run_venue(
             skipped=dict(actor.desk.skipped),
             refused=dict(actor.desk.refused),
             left_behind=actor.left_behind,
-            logged_events=0 if logger is None else logger.events,
+            logged_events=0 if logger is None else logger.events - logger.lost,
+            lost_events=0 if logger is None else logger.lost,
         )
     finally:
         engine.dispose()

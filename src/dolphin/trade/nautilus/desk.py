@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -37,27 +38,34 @@ class _Leg:
         self.quantity = Decimal(0)
         self.fees = 0.0
         self.ts_ns = 0
-        self._paid = self._mids = 0.0
+        self._prices: list[float] = []
+        self._mids: list[float] = []
+        self._amounts: list[float] = []
 
     def take(self, quantity: Decimal, price: float, mid: float, fee: float, ts_ns: int) -> None:
         if abs(price - self.decided) <= _SAME_PRICE * self.decided:
             price = self.decided
-        amount = float(quantity)
         self.quantity += quantity
-        self._paid += price * amount
-        self._mids += mid * amount
+        self._prices.append(price)
+        self._mids.append(mid)
+        self._amounts.append(float(quantity))
         self.fees -= fee
         self.ts_ns = ts_ns
 
     @property
     def price(self) -> float:
         """Mean price paid."""
-        return self._paid / float(self.quantity)
+        return self._mean(self._prices)
 
     @property
     def mid(self) -> float:
         """Mean of the market's middle at the fills."""
-        return self._mids / float(self.quantity)
+        return self._mean(self._mids)
+
+    def _mean(self, values: list[float]) -> float:
+        if len(values) == 1:  # exactly that, whatever the quantity
+            return values[0]
+        return sum(map(mul, values, self._amounts)) / float(self.quantity)
 
 
 class _Position:
@@ -130,13 +138,12 @@ class OrderDesk:
     def leave(self, reason: ExitReason, price: float, bar_idx: int, ts_ns: int) -> None:
         """Close what is held: the first decision counts, and is kept until the venue has filled it."""
         position = self._position
-        if position is None:
+        if position is None or position.reason != ExitReason.NONE:
             return
-        if position.reason == ExitReason.NONE:
-            position.reason, position.exit.decided = reason, price
-            position.exit_bar, position.exit_ts = bar_idx, ts_ns
-            if not position.entry_order.is_closed:
-                self._strategy.cancel_order(position.entry_order)
+        position.reason, position.exit.decided = reason, price
+        position.exit_bar, position.exit_ts = bar_idx, ts_ns
+        if not position.entry_order.is_closed:
+            self._strategy.cancel_order(position.entry_order)
         self.retry()
 
     def retry(self) -> None:
@@ -166,7 +173,8 @@ class OrderDesk:
             position.entry.take(quantity, price, mid, fee, event.ts_event)
             self._fills.opened(position.wanted, position.entry.price, float(position.held) * position.entry.price)
             self._protect(position)
-            self.retry()  # an exit decided while the entry was under way
+            if position.reason != ExitReason.NONE:  # decided while the entry was under way
+                self.retry()
             return
         stop = position.stops.get(event.client_order_id)
         if position.reason == ExitReason.NONE and stop is not None:
@@ -195,7 +203,8 @@ class OrderDesk:
             if position.held == 0:
                 self._finish(position)
         elif position.exit_order is not None and order_id == position.exit_order.client_order_id:
-            self.refused["partly_filled"] += position.exit_order.filled_qty > 0
+            if position.exit_order.filled_qty > 0:
+                self.refused["partly_filled"] += 1
             position.exit_order = None  # sent again at the next bar
         elif position.stop_order is not None and order_id == position.stop_order.client_order_id:
             self._unprotected(position, event, reason)
