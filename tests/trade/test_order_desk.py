@@ -299,6 +299,20 @@ class TestParts:
         assert (trip["reason"], trip["exit_bar"]) == (ExitReason.HIBERNATE_HALT, 1)
         assert (trip["entry_fill"], trip["exit_fill"]) == (near(101.25), near(101.5))
 
+    @pytest.mark.parametrize("rows", [2, 8])
+    def test_an_exit_under_way_before_all_of_the_entry_was_filled_is_followed_by_another(self, rows: int) -> None:
+        def leave(run: Run, event: Any) -> None:
+            if type(event).__name__ == "OrderSubmitted" and event.ts_event == at(1):
+                run.actor.desk.leave(ExitReason.HIBERNATE_HALT, 101.0, 1, at(1))
+
+        given = spec(model(latency_ms=5_000.0, stop_pct=0.2, grid="data"))
+        deep = Deep([40.0, 40.0, 40.0], 0.5)
+        with venue_run([block(UP[:rows], [1])], given, fill_model=deep, handlers={"events.order.*": leave}) as run:
+            run.check_closed()
+            (trip,) = run.trips
+            assert [order.quantity.as_double() for order in markets(run)] == [99.009, 40.0, 59.009]
+        assert (trip["reason"], trip["exit_bar"], trip["quantity"]) == (ExitReason.HIBERNATE_HALT, 1, 99.009)
+
 
 class TestProtectiveStop:
     @pytest.mark.parametrize(

@@ -184,6 +184,8 @@ class OrderDesk:
             self._fills.reduced(float(position.held) * position.entry.price)
             if stop is None:  # what is left of a stop is the size of what is left of the position
                 self._protect(position)
+            if position.exit_order is not None and position.exit_order.is_closed:
+                self.retry()  # it was sent before all of the entry was filled
         else:
             self._finish(position)
 

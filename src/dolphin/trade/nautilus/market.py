@@ -41,7 +41,8 @@ _AHEAD = 8
 """Quotes of a held instrument made at a time."""
 
 _CUTS = 5
-"""How often the end of the market is told, two latencies apart: to an entry under way, its exit, and their stop."""
+"""How often the end of the market is told, two latencies apart: to an entry under way, its exit and their stop
+(docs/decisions/0039)."""
 
 _HALF_BPS = 0.5e-4
 _TINY = 1e-9  # ticks: a price that lies on the tick but for floating point stays there
