@@ -352,6 +352,7 @@ class TestProtectiveStop:
         assert (first["reason"], first["exit_bar"]) == (ExitReason.PROTECTIVE_STOP, 2)
         assert first["exit_ts"] == first["exit_fill_ts"] == at(3, -1)
         assert (first["exit_price"], first["exit_fill"]) == (near(104.8 if slippage else 105.0), near(paid))
+        assert first["exit_mid"] == 110.0  # of the quote that set it off, not of the one before
         # Bar 3 could enter again, so the engine was flat when it came.
         assert (second["entry_bar"], second["reason"]) == (3, ExitReason.MAX_HOLD)
 

@@ -235,9 +235,12 @@ class VenueMarket(SimulationModule):
         return made
 
     def pre_process(self, data: Any) -> None:
-        """Before a quote reaches the book: what was due until then is charged on what is held until then."""
+        """Before a quote reaches the book: what was due until then is charged on what is held until then. Whoever is
+        filled by this quote, a stop say, must find it in the cache, where Nautilus puts it only afterwards."""
         if data.ts_init >= self._due_ns:
             self._settle_funding(data.ts_init)
+        if isinstance(data, QuoteTick):
+            self.cache.add_quote_tick(data)
 
     def process(self, ts_now: int) -> None:
         """After everything that happened at `ts_now`."""
