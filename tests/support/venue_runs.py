@@ -23,6 +23,7 @@ from nautilus_trader.model.data import BookOrder
 from nautilus_trader.model.enums import AccountType, BookType, OmsType, OrderSide
 from nautilus_trader.model.objects import Money, Quantity
 
+from dolphin.alpha.layout import EVENT
 from dolphin.alpha.rows import day_bars
 from dolphin.core.clock import NS_PER_S, date_start_ns
 from dolphin.market.fundingfiles import FUNDING_EVENT
@@ -161,6 +162,23 @@ class Deep(FillModel):
             book.add(BookOrder(OrderSide.BUY, instrument.make_price(bid), size, 2 * k + 1), 0, 0)
             book.add(BookOrder(OrderSide.SELL, instrument.make_price(ask), size, 2 * k + 2), 0, 0)
         return book
+
+
+class LastEvent:
+    """Hooks that keep the days' events: what the results are made of."""
+
+    def __init__(self) -> None:
+        self.events: list[np.ndarray] = []
+
+    def attach(self, engine: Any) -> None:
+        """See Hooks."""
+
+    def begin_day(self, block: ScanBlock) -> None:
+        """See Hooks."""
+
+    def end_block(self, block: ScanBlock, events: Any, engine: Any) -> None:
+        """See Hooks."""
+        self.events.append(np.array(events, EVENT))
 
 
 @dataclass

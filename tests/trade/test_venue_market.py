@@ -271,6 +271,16 @@ class TestFunding:
             assert np.count_nonzero(run.trips["funding"]) > 5
 
 
+def test_a_loss_beyond_the_capital_is_one_in_account_and_engine_and_the_end_of_trading() -> None:
+    closes = [100.0, 101.0, 102.0, 303.0, 303.0, 200.0, 150.0, 140.0, 130.0]
+    with venue_run([block(closes, [1, 6])], spec(model())) as run:
+        run.check_closed()
+        (trip,) = run.trips
+        assert trip["reason"] == ExitReason.STOP_LOSS
+        assert run.balance == near(CAPITAL - 99.009 * 202.0)
+        assert run.actor.counts.bars == 9
+
+
 @pytest.mark.parametrize("rows", [100, 333, 499])
 @pytest.mark.parametrize("latency", [0.0, 20_000.0])
 def test_nothing_depends_on_bars_that_are_yet_to_come(rows: int, latency: float) -> None:

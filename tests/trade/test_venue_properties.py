@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dolphin.alpha.layout import EVENT
 from dolphin.core.codes import ExitReason
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.ledger import as_trades
 from dolphin.trade.nautilus.backtest import run_venue
 from dolphin.trade.venue import VenueModel
 from tests.support.runs import FIRST, scan_days
-from tests.support.venue_runs import CAPITAL, Thin, at, instrument, payments, scan_blocks, spec, venue_run
+from tests.support.venue_runs import CAPITAL, LastEvent, Thin, at, instrument, payments, scan_blocks, spec, venue_run
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
@@ -72,20 +70,6 @@ def check_trips(trips: np.ndarray, capital: float) -> None:
     if len(trades):
         assert abs(trades["capital_after"][-1] - capital) < 1e-6
         assert abs(trips["capital_before"][-1] + trips["net_pnl"][-1] - capital) < 1e-6
-
-
-class LastEvent:
-    """Keeps the days' events: what the results are made of."""
-
-    def __init__(self) -> None:
-        self.events: list[np.ndarray] = []
-
-    def attach(self, engine: Any) -> None: ...
-
-    def begin_day(self, block: ScanBlock) -> None: ...
-
-    def end_block(self, block: ScanBlock, events: Any, engine: Any) -> None:
-        self.events.append(np.array(events, EVENT))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

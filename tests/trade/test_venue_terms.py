@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from nautilus_trader.common.component import set_backtest_force_stop
 
 from dolphin.core.errors import ConfigError, DataError, DolphinError
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.backtest import run_venue
 from dolphin.trade.venue import FRICTIONLESS, VenueModel, check_leverage
-from tests.support.venue_runs import block, instrument, model, spec
+from tests.support.venue_runs import DAY, LastEvent, after, block, instrument, model, spec
 
 
 def untouched() -> Iterator[ScanBlock]:
@@ -91,6 +92,24 @@ def test_a_profile_that_there_is_not() -> None:
     with pytest.raises(ConfigError) as error:
         run_venue(iter([block([100.0, 101.0])]), spec(model(), profile="red"))
     assert one_line(error) == "actor: profile 'red'; expected blue or green"
+
+
+class Breaks(LastEvent):
+    """Stops Nautilus as its own account errors do, when the second day begins."""
+
+    def begin_day(self, block: ScanBlock) -> None:
+        if block.day > DAY:
+            set_backtest_force_stop(True)
+
+
+def test_a_run_that_nautilus_breaks_off_is_no_result() -> None:
+    days = [block([100.0] * 5), block([100.0] * 5, day=after(1)), block([100.0] * 5, day=after(2))]
+    with pytest.raises(DolphinError) as error:
+        run_venue(iter(days), spec(model()), Breaks())
+    assert one_line(error) == (
+        "venue run: NautilusTrader stopped after 6 bars, at 2024-01-02T00:00:00Z; expected all of them"
+    )
+    assert run_venue(iter(days), spec(model())).counts.bars == 15
 
 
 def test_a_price_table_of_other_assets() -> None:

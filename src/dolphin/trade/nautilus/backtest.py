@@ -18,6 +18,7 @@ from nautilus_trader.model.objects import Money
 from numpy.typing import NDArray
 
 from dolphin.alpha.engine import NDAlphaEngine
+from dolphin.core.clock import ns_to_iso
 from dolphin.core.errors import DataError, DolphinError
 from dolphin.market.fundingfiles import FUNDING_EVENT
 from dolphin.market.instruments import Instrument
@@ -93,8 +94,11 @@ def run_venue(
         engine.run(start=int(first.ts_ns[0]))
         market.finish()
         account = engine.portfolio.account(VENUE)
-        if actor.counts.bars == 0:
-            raise DolphinError("venue run: no scan reached the actor")
+        if not market.ended or actor.counts.bars != market.scans:  # Nautilus stops in silence when an account fails
+            raise DolphinError(
+                f"venue run: NautilusTrader stopped after {actor.counts.bars} bars, at "
+                f"{ns_to_iso(engine.kernel.clock.timestamp_ns())}; expected all of them"
+            )
         if spec.reports is not None:
             write_venue_reports(market.orders, market.positions, account, spec.reports)
         return VenueRun(

@@ -75,6 +75,7 @@ class VenueMarket(SimulationModule):
     A held instrument's quote is stamped one nanosecond before the bar that it belongs to: a stop at the venue goes off
     before the scan made from that price is known. Causality: a decision at a bar sees nothing of this; only an order
     under way is moved, by the price between this bar and the next. `funding` are FUNDING_EVENT records in time order.
+    `scans` counts the bars handed out, and `ended` says that those were all.
     """
 
     def __init__(self, first: Link, assets: Sequence[Traded], model: VenueModel, funding: NDArray[Any]) -> None:
@@ -91,6 +92,7 @@ class VenueMarket(SimulationModule):
         self._engine: BacktestEngine | None = None
         self._charge: Charge | None = None
         self._closed: list[PositionId] = []
+        self.scans, self.ended = 0, False
         self.orders: list[Order] = []
         self.positions: list[Position] = []
 
@@ -111,9 +113,11 @@ class VenueMarket(SimulationModule):
                 step = 2 * latency_ns(self._model)
                 cuts = range(_CUTS if step else 1)
                 data += [CustomData(CUT_TYPE, Cut(reason, int(block.ts_ns[-1]) + k * step)) for k in cuts]
+            self.scans += block.rows
             yield data
             # Asked for more as the last of these is handed out: the days before are done with.
             self._at, link = link, after
+        self.ended = True
 
     def _on_order(self, event: Any) -> None:
         """An order is on its way: the venue must have a price for it, now and when it arrives."""
