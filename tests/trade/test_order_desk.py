@@ -221,6 +221,32 @@ class TestRefused:
             assert [order.trigger_price.as_double() for order in stops(run)] == [105.0] * 3
         assert (trip["reason"], trip["exit_fill"]) == (ExitReason.PROTECTIVE_STOP, 110.0)
 
+    def test_what_could_not_be_closed_by_the_end_is_told_with_its_stop(self) -> None:
+        def halt(run: Run, event: Any) -> None:
+            if type(event).__name__ == "OrderAccepted":
+                set_state(run, TradingState.HALTED)
+
+        given = spec(model(stop_pct=0.2))
+        with venue_run([block(UP, [1])], given, handlers={"events.order.*": halt, **WATCHED}) as run:
+            (stop,) = stops(run)
+            assert run.actor.left_behind == {
+                "instrument": "BTCUSDT-PERP.BINANCE",
+                "quantity": "99.009",
+                "orders": [str(stop.client_order_id)],
+            }
+            assert len(run.trips) == 0
+            # Sent again at each bar from 4 to 7.
+            assert dict(run.actor.desk.refused) == {"denied": 4}
+            assert run.actor.engine.is_open
+
+    def test_a_fill_that_nobody_waits_for_is_counted_and_moves_nothing(self) -> None:
+        with venue_run([block(UP, [1])], spec(model())) as run:
+            before = run.actor.engine.state_hash()
+            run.actor.desk.on_filled(run.of("OrderFilled")[0])
+            assert dict(run.actor.desk.refused) == {"fill_of_no_position": 1}
+            assert run.actor.engine.state_hash() == before
+            assert len(run.trips) == 1
+
 
 class EmptyBook(VenueMarket):
     """A market that nobody offers anything in, from bar 4 until the next."""
