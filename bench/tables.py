@@ -84,6 +84,29 @@ def growth_table(part: Report) -> str:
     return table(("days", "bars", "wall s", "bars/s, process", "bars/s, scan and replay", "peak MB"), rows)
 
 
+VENUE_MODES = {
+    "ours": "quotes where they matter",
+    "plain": "every instrument's bars through the matching engine",
+}
+
+
+def venue_table(part: Report) -> str:
+    """Inside NautilusTrader, our feed beside the plain way."""
+    rows = [
+        [
+            VENUE_MODES[r["mode"]],
+            both(r["run_s"], 1.0, 2),
+            f"{1e6 * r['run_s']['min'] / r['bars']:.1f}",
+            both(r["wall_s"], 1.0, 2),
+            f"{r['peak_mb']:.0f}",
+            f"{r['matched']} of {r['trades']}",
+        ]
+        for r in part["rows"]
+    ]
+    head = ("feed", "run s", "µs/bar", "process s", "peak MB", "trades as in the replay")
+    return table(head, rows)
+
+
 def both(spread: dict[str, float], scale: float, digits: int) -> str:
     """Minimum (median)."""
     return f"{spread['min'] * scale:,.{digits}f} ({spread['median'] * scale:,.{digits}f})"
@@ -136,6 +159,11 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
     peaks = {r["days"]: r["peak_mb"] for r in parts.get("growth", {}).get("rows", [])}
     if 7 in peaks and 365 in peaks:
         judge("a year's peak beside a week's", peaks[365] / peaks[7], 1.1, "×", 2)
+    for r in parts.get("venue", {}).get("rows", []):
+        if r["mode"] == "ours" and parts["venue"]["days"] == 55:
+            what = "NautilusTrader, 55 days of 60-s bars × 50 instruments"
+            judge(what, r["run_s"]["min"], 2.5, "s", 2)
+            judge(f"{what}: peak", r["peak_mb"], 700.0, "MB", 0)
     return rows
 
 
@@ -144,6 +172,7 @@ SECTIONS = (
     ("replay", "Replay, one thread", replay_table),
     ("process", "Whole processes", process_table),
     ("growth", "From a day to a year (whole processes)", growth_table),
+    ("venue", "Inside NautilusTrader, without friction", venue_table),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from packaging.version import Version
 from trove_classifiers import classifiers
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("main", "dev")
+LOCKS = ("main", "nautilus", "dev")
 
 Pins = dict[str, tuple[str, frozenset[str]]]
 
@@ -52,12 +53,13 @@ def test_the_lock_names_no_host_no_index_and_no_place(name: str) -> None:
     assert not re.search(r"(?m)(^|\s)/\w", text)
 
 
-def test_the_dev_lock_holds_the_main_one() -> None:
-    main, dev = pins("main"), pins("dev")
-    assert set(dev) > set(main)
-    for name, (line, hashes) in main.items():
+@pytest.mark.parametrize(("small", "large"), itertools.pairwise(LOCKS))
+def test_each_lock_holds_the_one_before(small: str, large: str) -> None:
+    held, holds = pins(small), pins(large)
+    assert set(holds) > set(held)
+    for name, (line, hashes) in held.items():
         # The marker may differ: what the main job needs on one version of Python, the tests may need on all.
-        assert (dev[name][0].partition(" ;")[0], dev[name][1]) == (line.partition(" ;")[0], hashes), name
+        assert (holds[name][0].partition(" ;")[0], holds[name][1]) == (line.partition(" ;")[0], hashes), name
 
 
 def test_the_locks_carry_what_the_project_asks_for() -> None:
@@ -65,17 +67,20 @@ def test_the_locks_carry_what_the_project_asks_for() -> None:
     build = [line for line in (ROOT / "requirements" / "build.in").read_text().splitlines() if not line.startswith("#")]
     wanted = {
         "main": data["project"]["dependencies"] + data["build-system"]["requires"] + build,
+        "nautilus": data["project"]["optional-dependencies"]["nautilus"],
         "dev": data["project"]["optional-dependencies"]["dev"],
     }
     for name, lines in wanted.items():
         found = pins(name)
         for requirement in map(Requirement, lines):
-            (pin,) = Requirement(found[requirement.name][0]).specifier
+            (pin,) = Requirement(found[requirement.name.replace("_", "-")][0]).specifier
             assert Version(pin.version) in requirement.specifier, requirement
 
 
 def test_the_main_lock_leaves_out_what_only_tests_need() -> None:
-    assert not {"pytest", "hypothesis", "mypy", "ruff", "coverage", "import-linter"} & set(pins("main"))
+    only_tests = {"pytest", "hypothesis", "mypy", "ruff", "coverage", "import-linter"}
+    assert not only_tests & set(pins("nautilus"))
+    assert not (only_tests | {"nautilus-trader", "pandas"}) & set(pins("main"))
 
 
 def test_the_project_data_are_real_classifiers_and_a_licence_that_is_there() -> None:

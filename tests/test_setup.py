@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("browser", "find-python", "lock", "setup")
-LOCKS = ("main", "dev")
+LOCKS = ("main", "nautilus", "dev")
 TOOLS = ("sh", "dirname", "cat", "id", "mkdir", "mv", "rm")
 
 
@@ -197,6 +197,11 @@ def test_setup_installs_once_and_then_ends_at_once(checkout: Path, tools: Path) 
     assert steps(checkout) == ["pip requirements/dev.lock", "pip .", "pip check"]
     assert script("setup main", tools, checkout).returncode == 0
     assert steps(checkout) == []
+    assert script("setup nautilus", tools, checkout).returncode == 0
+    assert steps(checkout) == []
+    shutil.rmtree(checkout / ".venv")
+    assert script("setup nautilus", tools, checkout).returncode == 0
+    assert steps(checkout) == ["venv", "pip requirements/nautilus.lock", "pip .", "pip check"]
     shutil.rmtree(checkout / ".venv")
     assert script("setup dev", tools, checkout).returncode == 0
     assert steps(checkout) == ["venv", "pip requirements/dev.lock", "pip .", "pip check"]
@@ -245,7 +250,7 @@ def test_an_interrupted_setup_is_begun_again(checkout: Path, tools: Path) -> Non
 
 def test_setup_takes_no_other_set_and_passes_on_that_there_is_no_python(checkout: Path, tools: Path) -> None:
     done = script("setup everything", tools, checkout)
-    assert (done.returncode, done.stderr) == (2, "setup: unknown set 'everything'; main or dev is expected\n")
+    assert (done.returncode, done.stderr) == (2, "setup: unknown set 'everything'; main, nautilus or dev is expected\n")
     shutil.copy(ROOT / "scripts" / "find-python", checkout / "scripts" / "find-python")
     done = script("setup", tools, checkout)
     assert done.returncode == 1
@@ -282,11 +287,11 @@ def test_locks_are_replaced_only_by_whole_ones(checkout: Path, tools: Path) -> N
     file = 'while [ "$1" != --output-file ]; do shift; done; file=$2'
     put(tools / "uv", f'{file}; echo half >"$file"; exit 1')
     assert script("lock", tools, checkout).returncode == 1
-    assert {item.name: item.read_text() for item in folder.iterdir()} == {"main.lock": "main\n", "dev.lock": "dev\n"}
+    assert {item.name: item.read_text() for item in folder.iterdir()} == {f"{name}.lock": f"{name}\n" for name in LOCKS}
     put(tools / "uv", f'{file}; echo "numpy==9.9" >>"$file"')
     done = script("lock", tools, checkout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(item.name for item in folder.iterdir()) == ["dev.lock", "main.lock"]
+    assert sorted(item.name for item in folder.iterdir()) == sorted(f"{name}.lock" for name in LOCKS)
     assert (folder / "dev.lock").read_text() == "dev\nnumpy==9.9\n"
     assert done.stdout.splitlines()[0] == "lock: requirements/main.lock: 1 packages"
 

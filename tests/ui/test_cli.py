@@ -61,7 +61,7 @@ def test_the_tree_is_the_documented_one() -> None:
         *("", "data", "data make", "data import", "data download", "data instruments", "data verify"),
         *("factors", "factors import", "survival", "survival explain"),
         *("forewarner", "forewarner train", "forewarner assess"),
-        *("scan", "scan run", "scan certify", "backtest", "why"),
+        *("scan", "scan run", "scan certify", "backtest", "parity", "why"),
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+import dolphin.market.arrow  # noqa: F401
 from dolphin.core.clock import NS_PER_DAY, NS_PER_S, date_start_ns, ns_to_iso
 from dolphin.core.errors import DataError
 from dolphin.market.tables import META_COLUMNS, SIGNAL_COLUMNS

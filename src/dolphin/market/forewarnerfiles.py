@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import dolphin.market.arrow  # noqa: F401
 from dolphin.core.errors import DataError
 from dolphin.core.params import champion_hash
 from dolphin.market.atomic import write_text_atomic

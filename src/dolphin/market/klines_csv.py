@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
+import dolphin.market.arrow  # noqa: F401
 from dolphin.core.errors import DataError
 
 _COLUMNS = 12

@@ -212,4 +212,5 @@ def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Map
         ),
         notes=result.notes,
         survival=None if result.survival is None else result.survival.series,
+        bridge=summary.get("bridge"),
     )

@@ -63,7 +63,7 @@ class _Leg:
         return self._mean(self._mids)
 
     def _mean(self, values: list[float]) -> float:
-        if len(values) == 1:  # exactly that, whatever the quantity
+        if min(values) == max(values):  # exactly that and no quotient, whatever the quantity
             return values[0]
         return sum(map(mul, values, self._amounts)) / float(self.quantity)
 

@@ -10,14 +10,14 @@ from nautilus_trader.model.currencies import USDT
 from nautilus_trader.model.enums import CurrencyType
 from nautilus_trader.model.identifiers import InstrumentId, Symbol, Venue
 from nautilus_trader.model.instruments import CryptoPerpetual
-from nautilus_trader.model.objects import Currency, Price, Quantity
+from nautilus_trader.model.objects import FIXED_PRECISION, Currency, Price, Quantity
 
 from dolphin.market.instruments import Instrument
 from dolphin.trade.venue import VenueModel
 
 VENUE = Venue("BINANCE")
-DATA_DECIMALS = 9
-"""Prices as recorded: finer than any exchange's tick."""
+DATA_DECIMALS = FIXED_PRECISION
+"""Prices as recorded: all the decimals that Nautilus has."""
 
 
 class Traded(NamedTuple):

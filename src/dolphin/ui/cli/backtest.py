@@ -33,8 +33,8 @@ Examples:
   dolphin backtest --data days --engine nautilus --funding funding --latency-ms 250 --protective-stop off --out venue2
 \b
 --out receives summary.json, trades.parquet, trades.csv, equity.parquet and report.html, all or nothing;
-with --compare summary.json and report.html over all runs, and a folder with these five files for each; with --engine
-nautilus also Nautilus' own reports (nautilus_*.csv) and the session's log (session/).
+with --compare summary.json and report.html over all runs, and a folder with these five files for each;
+with --engine nautilus also Nautilus' own reports (nautilus_*.csv) and the session's log (session/).
 """
 
 

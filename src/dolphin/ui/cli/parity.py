@@ -22,8 +22,8 @@ Examples:
   dolphin parity --data days
   dolphin parity --data days --from 2025-05-10 --to 2025-05-12 --funding funding --json
 \b
-Two comparisons. First a venue that costs nothing: the trades must be the replay's, one by one, or the command ends with
-exit code 1. Then the venue with the costs given: the whole difference in PnL is explained, to the cent.
+Two comparisons. First a venue that costs nothing: the trades must be the replay's, one by one, or the
+command ends with exit code 1. Then the venue with the costs given: the whole difference in PnL is explained.
 """
 
 

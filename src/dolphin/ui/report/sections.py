@@ -11,7 +11,7 @@ from dolphin.research.reportdata import ReportData
 from dolphin.ui.report.calendar import calendar, monthly
 from dolphin.ui.report.numbers import NONE, counted, esc, is_number, number, percent, tone, usd, whole
 from dolphin.ui.report.tables import MAX_TRADE_ROWS, gates_table, groups_table, trades_table
-from dolphin.ui.report.texts import CAVEATS, CLAIMS, GATE_MEANINGS, NO_FUNDING, friction_claim
+from dolphin.ui.report.texts import CAVEATS, CLAIMS, GATE_MEANINGS, NO_FUNDING, run_claims
 
 _SPIRAL = (
     '<svg class="mark" viewBox="0 0 64 64" aria-hidden="true"><path fill="none" stroke="currentColor" '
@@ -147,7 +147,8 @@ def trade_list(data: ReportData) -> str:
 def caveats(data: ReportData) -> str:
     """What this run's reader should know first: remarks about the run, then about the signal and the claims."""
     unfunded = not (data.summary.get("pnl") or {}).get("funding")
-    claims = (friction_claim(data.summary.get("friction")), *((NO_FUNDING,) if unfunded else ()), *CLAIMS)
+    friction, fills = run_claims(data.summary.get("friction"))
+    claims = (friction, *((NO_FUNDING,) if unfunded else ()), fills, *CLAIMS)
     notes = "".join(f"<li>{esc(note)}</li>" for note in data.notes)
     remarks = panel("Remarks on this run", f'<ul class="prose">{notes}</ul>') if notes else ""
     signal = panel("Before believing the signal", _prose(CAVEATS), wide=False)
@@ -158,12 +159,28 @@ def identity(summary: Mapping[str, Any]) -> str:
     """The exact command, and what it ran on: champion, data, versions, speed."""
     rows = [("champion hash", summary.get("champion_hash")), ("profile", summary.get("profile"))]
     rows += [(f"data: {name}", value) for name, value in (summary.get("data") or {}).items()]
+    rows += [(f"venue: {name}", value) for name, value in _venue_facts(summary.get("venue"))]
     rows += [(f"version: {name}", value) for name, value in (summary.get("versions") or {}).items()]
     rows += [
         ("wall time", f"{number(summary.get('wall_s'))} s"),
         ("speed", f"{whole(summary.get('bars_per_s'))} bars/s"),
     ]
     return provenance(summary.get("command", NONE), rows)
+
+
+def _venue_facts(venue: Mapping[str, Any] | None) -> list[tuple[str, object]]:
+    """The venue that a run traded at; nothing for a replay."""
+    if venue is None:
+        return []
+    stop, funding, table = venue["stop_pct"], venue["funding"], venue["instruments"]
+    return [
+        ("fills", venue["fill_model"]),
+        ("latency", venue["latency_model"]),
+        ("account leverage", venue["leverage"]),
+        ("protective stop", "off" if stop is None else f"{100.0 * stop:g} %"),
+        ("instruments", f"{table['source']}, as of {table['as_of']}, {table['hash']}"),
+        ("funding", NONE if funding is None else f"{funding['source']}, {funding['hash']}"),
+    ]
 
 
 def provenance(command: object, rows: Iterable[tuple[str, object]]) -> str:

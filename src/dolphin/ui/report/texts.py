@@ -60,14 +60,21 @@ CAVEATS = (
 )
 """What a reader should know of the signal before believing a replay of it: a heading and its text."""
 
-CLAIMS = (
+REPLAYED = (
+    "No fill is proven.",
     (
-        "No fill is proven.",
-        (
-            "Every order is taken as filled at its bar's price. There is no queue, no market impact and no "
-            "partial fill, no margin call and no liquidation."
-        ),
+        "Every order is taken as filled at its bar's price. There is no queue, no market impact and no "
+        "partial fill, no margin call and no liquidation."
     ),
+)
+TRADED = (
+    "No fill is proven.",
+    (
+        "NautilusTrader filled every order in a market that knows closes only: spread and slippage are assumed, "
+        "between two bars the price goes straight, whatever is asked for is there, and nobody is liquidated."
+    ),
+)
+CLAIMS = (
     (
         "Past prices, chosen afterwards.",
         "An archive holds the assets somebody chose to keep. Those that were delisted are seldom among them.",
@@ -81,7 +88,7 @@ CLAIMS = (
     ),
     ("Not a forecast.", "It is what one fixed set of rules would have recorded, and no advice to anyone."),
 )
-"""What this page does not claim, beside what `friction_claim` and `funding_claim` say of the run."""
+"""What this page does not claim, beside what `run_claims` says of the run."""
 
 MODELLED = (
     "Friction is modelled.",
@@ -95,12 +102,21 @@ UNMODELLED = (
     "No friction at all.",
     "This run was asked to ignore fees, slippage and edge. What it earned, nobody could have earned.",
 )
+CHARGED = (
+    "Friction is the venue's.",
+    (
+        "Fees are those of its table, on every fill. Spread, slippage and latency are as this run was told; what they "
+        "cost stands in the bridge. The engine's own model of friction is off."
+    ),
+)
 NO_FUNDING = (
     "No funding.",
-    "Perpetuals charge or pay funding every few hours. No funding history enters this replay, and its column is zero.",
+    "Perpetuals charge or pay funding every few hours. No funding history enters this run, and its column is zero.",
 )
 
+_FRICTION = {"none": UNMODELLED, "native": CHARGED}
 
-def friction_claim(friction: object) -> tuple[str, str]:
-    """What to say of friction, given the run's `--friction`."""
-    return UNMODELLED if friction == "none" else MODELLED
+
+def run_claims(friction: object) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What to say of friction and of fills, given the run's friction."""
+    return _FRICTION.get(str(friction), MODELLED), TRADED if friction == "native" else REPLAYED
