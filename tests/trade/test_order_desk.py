@@ -363,10 +363,12 @@ class TestProtectiveStop:
 
     def test_it_is_measured_from_the_fill(self) -> None:
         with venue_run([block([101.0] * 6, [1])], spec(model(stop_pct=0.04, spread_bps=500.0))) as run:
-            # Sold at 98.475, on the tick 98.4: 102.336.
-            assert stops(run)[0].trigger_price.as_double() == 102.3
+            # Sold at 98.4 or 98.5, the ticks around 98.475: 102.336 or 102.44.
+            (trip,) = run.trips
+            assert trip["entry_fill"] in (near(98.4), near(98.5))
+            assert stops(run)[0].trigger_price.as_double() == near(102.3 if trip["entry_fill"] < 98.45 else 102.4)
 
-    @pytest.mark.parametrize(("slippage", "paid"), [(0.0, 110.0), (10.0, 110.2)])
+    @pytest.mark.parametrize(("slippage", "paid"), [(0.0, 110.0), (10.0, 110.1)])
     def test_between_two_bars_it_closes_and_the_engine_is_flat_before_the_next_step(
         self, slippage: float, paid: float
     ) -> None:
@@ -377,7 +379,7 @@ class TestProtectiveStop:
             first, second = run.trips
         assert (first["reason"], first["exit_bar"]) == (ExitReason.PROTECTIVE_STOP, 2)
         assert first["exit_ts"] == first["exit_fill_ts"] == at(3, -1)
-        assert (first["exit_price"], first["exit_fill"]) == (near(104.8 if slippage else 105.0), near(paid))
+        assert (first["exit_price"], first["exit_fill"]) == (near(104.9 if slippage else 105.0), near(paid))
         assert first["exit_mid"] == 110.0  # of the quote that set it off, not of the one before
         # Bar 3 could enter again, so the engine was flat when it came.
         assert (second["entry_bar"], second["reason"]) == (3, ExitReason.MAX_HOLD)

@@ -11,6 +11,7 @@ from dolphin.core.clock import NS_PER_S
 from dolphin.core.codes import ExitReason
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.backtest import run_venue
+from dolphin.trade.quotes import beyond, bid_ask
 from tests.support.runs import scan_days
 from tests.support.venue_runs import (
     BAR_NS,
@@ -56,18 +57,17 @@ class TestFills:
         assert trip["net_pnl"] == near(-99.667 * (closes[4] - closes[1]), abs=1e-6)
         assert (trip["fees"], trip["funding"]) == (0.0, 0.0)
 
-    @pytest.mark.parametrize(
-        ("profile", "signal", "entry", "leave"),
-        # 10 bps of 101.03 are ±0.0505, so 100.9795 and 101.0805; of 104.07 ±0.0520: 104.018 and 104.122.
-        [("blue", -0.05, 100.9, 104.2), ("green", 0.05, 101.1, 104.0)],
-    )
-    def test_bid_and_ask_are_half_the_spread_away_and_rounded_outwards(
-        self, profile: str, signal: float, entry: float, leave: float
+    @pytest.mark.parametrize(("profile", "signal"), [("blue", -0.05), ("green", 0.05)])
+    @pytest.mark.parametrize("spread_bps", [0.5, 10.0, 40.0])
+    def test_who_sells_gets_the_bid_and_who_buys_pays_the_ask_of_that_bar(
+        self, profile: str, signal: float, spread_bps: float
     ) -> None:
         closes = [100.0, 101.03, 102.0, 103.0, 104.07, 105.0]
-        trip = one_trip(model(spread_bps=10.0), closes, profile=profile, signal=signal)
+        trip = one_trip(model(spread_bps=spread_bps), closes, profile=profile, signal=signal)
+        bid, ask = bid_ask(np.array([closes[1], closes[4]]), np.array([at(1), at(4)]), spread_bps, 0.1)
+        entry, leave = (bid[0], ask[1]) if profile == "blue" else (ask[0], bid[1])
         assert (trip["entry_fill"], trip["exit_fill"]) == (near(entry, abs=1e-12), near(leave, abs=1e-12))
-        assert (trip["entry_mid"], trip["exit_mid"]) == (near(101.0), near(104.1))
+        assert (trip["entry_mid"], trip["exit_mid"]) == (near(0.5 * (bid[0] + ask[0])), near(0.5 * (bid[1] + ask[1])))
         assert trip["net_pnl"] == near(trip["side"] * trip["quantity"] * (leave - entry), abs=1e-6)
 
     @pytest.mark.parametrize("price", [0.7, 1.1, 100.1, 100.3, 1234.7])
@@ -76,18 +76,19 @@ class TestFills:
         assert trip["entry_fill"] == trip["exit_fill"] == price
 
     def test_slippage_goes_on_from_the_quote_and_ends_on_the_tick(self) -> None:
-        # Sold 7 bps below 101: 100.9293, down to 100.9; bought 7 bps above 104: 104.0728, up to 104.1.
+        # Sold 7 bps below 101: 100.9293, nearest to 100.9; bought 7 bps above 104: 104.0728, nearest to 104.1.
         trip = one_trip(model(slippage_bps=7.0))
         assert (trip["entry_fill"], trip["exit_fill"]) == (near(100.9), near(104.1))
         assert (trip["entry_mid"], trip["exit_mid"]) == (101.0, 104.0)
-        # Beyond a spread of 20 bps: 101 − 0.101 is 100.8 on the tick, 7 bps below that 100.72944, so 100.7.
-        assert one_trip(model(slippage_bps=7.0, spread_bps=20.0))["entry_fill"] == near(100.7)
+        # Beyond a spread of 20 bps: from the bid of that bar, again to the nearest tick.
+        (bid,), _ = bid_ask(np.array([101.0]), np.array([at(1)]), 20.0, 0.1)
+        assert one_trip(model(slippage_bps=7.0, spread_bps=20.0))["entry_fill"] == near(beyond(bid, -7.0, 0.1))
         # On the recorded grid nothing is rounded but to nine decimals.
         assert one_trip(model(slippage_bps=7.0, grid="data"))["entry_fill"] == near(100.9293, abs=1e-9)
 
     def test_a_price_of_one_tick_does_not_slip_to_nothing(self) -> None:
         trip = one_trip(model(slippage_bps=50.0, spread_bps=50.0), [0.1] * 6)
-        assert (trip["entry_fill"], trip["exit_fill"]) == (near(0.1), near(0.3))
+        assert (trip["entry_fill"], trip["exit_fill"]) == (near(0.1), near(0.2))
 
     def test_fees_are_the_taker_s_of_each_leg(self) -> None:
         trip = one_trip(model(fees=True))

@@ -55,7 +55,7 @@ def test_money_prices_and_funding_of_every_round_trip(perpetuals: Path) -> None:
     for leg, buys in (("entry", -1.0), ("exit", 1.0)):
         price = trips[f"{leg}_fill"]
         np.testing.assert_allclose(price / ticks, np.round(price / ticks), atol=1e-6)
-        # Half a spread and the slippage, each rounded outwards, and never in our favour.
+        # Half a spread of at least a tick, and the slippage to the nearest one: never in our favour.
         worse = buys * (price - trips[f"{leg}_mid"])
         assert (worse >= -1e-9 * price).all()
         assert (worse <= 1.5e-4 * price + 2.0 * ticks).all()

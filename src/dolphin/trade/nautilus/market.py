@@ -8,7 +8,6 @@ the price between the two bars around that instant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from dolphin.core.codes import ExitReason
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.instruments import Traded
 from dolphin.trade.nautilus.scans import CUT_TYPE, SCAN_TYPE, Cut, Scan
+from dolphin.trade.quotes import beyond, bid_ask
 from dolphin.trade.venue import VenueModel
 
 _DEPTH = 1e9
@@ -44,8 +44,6 @@ _CUTS = 5
 """How often the end of the market is told, two latencies apart: to an entry under way, its exit and their stop
 (docs/decisions/0039)."""
 
-_HALF_BPS = 0.5e-4
-_TINY = 1e-9  # ticks: a price that lies on the tick but for floating point stays there
 _NEVER = 2**63 - 1
 
 Charge = Callable[[int, float], None]
@@ -224,13 +222,10 @@ class VenueMarket(SimulationModule):
         return (stamp, close) if close > 0.0 else None
 
     def _quotes(self, column: int, prices: NDArray[np.float64], stamps: NDArray[np.int64]) -> list[QuoteTick]:
-        """Bid and ask around `prices`, rounded away from them to the tick where the model asks for that."""
-        perpetual, half = self._assets[column].perpetual, prices * self._model.spread_bps * _HALF_BPS
-        bid, ask = prices - half, prices + half
-        if self._model.grid == "venue":
-            tick = float(self._assets[column].terms.tick)
-            bid, ask = np.floor(bid / tick + _TINY) * tick, np.ceil(ask / tick - _TINY) * tick
-            bid = np.maximum(bid, tick)
+        """Bid and ask around `prices`, on the tick where the model asks for that."""
+        perpetual = self._assets[column].perpetual
+        tick = float(self._assets[column].terms.tick) if self._model.grid == "venue" else None
+        bid, ask = bid_ask(prices, stamps, self._model.spread_bps, tick)
         self._quoted[column] = stamps[-1]
         depth, at = np.full(len(prices), _DEPTH), stamps.astype(np.uint64)
         made: list[QuoteTick] = QuoteTick.from_raw_arrays_to_list(
@@ -284,20 +279,18 @@ class VenueMarket(SimulationModule):
 
 
 class BpsSlippage(FillModel):
-    """Market orders, and stops once triggered, are filled `bps` beyond the best price, on the tick."""
+    """Market orders, and stops once triggered, are filled `bps` beyond the best price, to the nearest tick."""
 
     def __init__(self, bps: float, ticks: dict[InstrumentId, float]) -> None:
         super().__init__(prob_fill_on_limit=1.0, prob_slippage=0.0)
-        self._beyond, self._ticks = bps * 1e-4, ticks
+        self._bps, self._ticks = bps, ticks
 
     def get_orderbook_for_fill_simulation(self, instrument: Any, order: Any, best_bid: Any, best_ask: Any) -> Any:
         """A book with one price a side; None, the quotes themselves, for orders that wait for a price."""
         if order.order_type not in (OrderType.MARKET, OrderType.STOP_MARKET):
             return None
-        bid, ask = best_bid.as_double() * (1.0 - self._beyond), best_ask.as_double() * (1.0 + self._beyond)
         tick = self._ticks.get(instrument.id)
-        if tick is not None:
-            bid, ask = max(1, math.floor(bid / tick + _TINY)) * tick, math.ceil(ask / tick - _TINY) * tick
+        bid, ask = beyond(best_bid.as_double(), -self._bps, tick), beyond(best_ask.as_double(), self._bps, tick)
         book = OrderBook(instrument_id=instrument.id, book_type=BookType.L2_MBP)
         size = Quantity(_DEPTH, instrument.size_precision)
         book.add(BookOrder(OrderSide.BUY, instrument.make_price(bid), size, 1), 0, 0)
