@@ -115,6 +115,7 @@ class TestSizes:
         with venue_run([block(UP, [1])], spec(model(), [instrument(max_qty=most)])) as run:
             run.check_closed()
             assert run.trips["quantity"] == quantity
+            assert run.actor.desk.refused["cut_to_largest_order"] == (quantity < 99.009)
 
     @pytest.mark.parametrize(("leverage", "trips"), [(2, 0), (3, 1)])
     def test_more_than_the_account_can_carry_is_skipped(self, leverage: int, trips: int) -> None:

@@ -145,6 +145,7 @@ def _add_traders(
         bar_seconds=spec.bar_seconds,
         leverage=spec.model.leverage,
         stop_pct=spec.model.stop_pct,
+        largest_order=spec.model.largest_order,
     )
     actor = DolphinActor(config, assets, grid, hooks)
     engine.add_strategy(actor)

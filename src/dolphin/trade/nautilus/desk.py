@@ -92,7 +92,8 @@ class OrderDesk:
     """Turns wishes into orders for `strategy`, and fills into the engine's position.
 
     `skipped` counts entries that became no position, by reason; `refused` orders that the venue turned down or filled
-    in part only. `trips` are the finished round trips. `touched` is set by everything that moves the engine's position.
+    in part only, and entries cut to the largest order that it takes. `trips` are the finished round trips. `touched` is
+    set by everything that moves the engine's position.
     """
 
     def __init__(
@@ -104,9 +105,10 @@ class OrderDesk:
         side: int,
         leverage: int,
         stop_pct: float | None,
+        largest_order: bool = True,
     ) -> None:
         self._strategy, self._fills, self._assets = strategy, fills, assets
-        self._side, self._leverage, self._stop_pct = side, leverage, stop_pct
+        self._side, self._leverage, self._stop_pct, self._cut = side, leverage, stop_pct, largest_order
         self._position: _Position | None = None
         self._trips: list[tuple[Any, ...]] = []
         self.skipped: Counter[str] = Counter()
@@ -122,8 +124,10 @@ class OrderDesk:
         """Send the entry, whole lots of it; skipped with a reason where the venue would not take it."""
         asset = self._assets[wanted.asset]
         terms = asset.terms
-        most = terms.round_qty_down(terms.max_qty)
-        quantity = min(terms.round_qty_down(wanted.notional_usd / wanted.price), most)
+        quantity, most = terms.round_qty_down(wanted.notional_usd / wanted.price), terms.round_qty_down(terms.max_qty)
+        if self._cut and quantity > most:
+            self.refused["cut_to_largest_order"] += 1
+            quantity = most
         if self._position is not None:
             self._skip("order_in_flight", wanted, "an order is on its way")
         elif quantity < terms.min_qty or quantity * Decimal(repr(wanted.price)) < terms.min_notional:
