@@ -113,7 +113,7 @@ class BookCells:
             usd = float(self.rules.tick_usd)
             raise DepthError(
                 FaultKind.CROSSED,
-                f"{what}: best bid {best_bid * usd:.10g}, best ask {best_ask * usd:.10g}; expected the bid below the ask",
+                f"{what}: best bid {best_bid * usd:.10g}, best ask {best_ask * usd:.10g}; expected bid < ask",
             )
         both = [best for best, side in ((best_bid, bids), (best_ask, asks)) if len(side)]
         middle = sum(both) // len(both) if both else 0
