@@ -311,6 +311,30 @@ def test_levels_beyond_the_window_are_dropped_and_counted() -> None:
     assert depths(book) == ([1.0, 2.0, 0, 0, 0], [3.0, 4.0, 0, 0, 0])
 
 
+def test_levels_finer_than_tick_and_lot_make_the_units_finer() -> None:
+    """Orders outlive a change of the tick; the recorded CTKUSDT has some at 0.50579 with a tick of 0.001."""
+    book = new_book()
+    assert take(book, 91, 105, 90, [["99.90", "1"]]) is Taken.BUFFERED
+    load(book, bids=[["100.00", "1"], ["99.95", "0.0005"]])
+    assert book.state is SyncState.SYNCED, "the diff that was kept has followed"
+    assert depths(book)[0] == [2.0005, 0, 0, 0, 0]
+    assert take(book, 106, 110, 105, [["99.995", "1"]]) is Taken.BUFFERED
+    assert book.state is SyncState.RESYNC
+    load(book, 108)
+    assert book.state is SyncState.SYNCED
+    assert depths(book)[0] == [2.0, 2.0, 0, 0, 0]
+    assert book.counts.finer == 2
+    bands = book.bands()
+    assert bands is not None
+    assert bands.mid == pytest.approx(100.05, rel=1e-15)
+    assert bands.snapshot.bid_notional[0] == 199.995
+    with pytest.raises(DepthError, match="whole ticks"):
+        take(book, 111, 115, 110, [["99.9912345", "1"]])
+    load(book, 115)
+    take(book, 111, 115, 110)
+    assert depths(book)[0] == [1.0, 2.0, 0, 0, 0], "a level that is too fine changes nothing"
+
+
 def test_values_beyond_counting_end_the_trust() -> None:
     book = synced_book()
     large = str((1 << 61) // 1000 // 1000 - 1)  # one level may be that much; two are too much

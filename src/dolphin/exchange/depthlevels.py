@@ -65,7 +65,9 @@ def _fraction(text: I1, where: I8, stop: int, value: int, digits: int, off: int)
         at += 1
         start = at
         while at < stop and ZERO <= text[at] <= NINE:
-            if left > 0 and value <= LARGEST:
+            if left > 0:
+                if value > LARGEST:
+                    return TOO_LARGE
                 value = value * 10 + (int(text[at]) - ZERO)
                 left -= 1
             elif text[at] != ZERO:

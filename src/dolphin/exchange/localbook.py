@@ -17,7 +17,7 @@ from dolphin.exchange.bands import BookBands, band_checksum
 from dolphin.exchange.depth import BookTicker, DepthDiff, DepthSnapshot
 from dolphin.exchange.depthfaults import DepthError, FaultKind
 from dolphin.exchange.localbook_cells import BookCells
-from dolphin.exchange.localbook_layout import ASK, BID, GOOD, I8, ONE_SIDED, Scratch
+from dolphin.exchange.localbook_layout import ASK, BID, GOOD, I8, MAX_UNITS, ONE_SIDED, Scratch
 
 PROOF = 10
 """Good updates in a row that end a doubt: a second of the 100 ms stream (decision 0041)."""
@@ -73,6 +73,7 @@ class BookCounts:
     one_sided: int = 0
     contradicted: int = 0  # tickers at the same update that showed another best price
     confirmed: int = 0  # tickers at the same update that showed the same
+    finer: int = 0  # times that the units became finer, for levels off the tick or the lot
 
 
 class _Held(NamedTuple):
@@ -150,6 +151,9 @@ class LocalBook:
         taken = self._placed(diff)
         if taken is Taken.APPLIED:
             counts = self._read(diff)
+            if self.wants_snapshot:  # the units have become finer, and the windows must follow
+                self._hold(diff, ts_ns, *counts)
+                return Taken.BUFFERED
             self._advance(diff, ts_ns, *counts)
         elif taken is Taken.GAP:
             self._lose()
@@ -179,7 +183,11 @@ class LocalBook:
         """
         if self._phase is not _Phase.JOINED or ticker.update_id != self.update_id:
             return None
-        if self._cells.read_top(ticker) == self._cells.top():
+        shown = self._cells.read_top(ticker)
+        if self._cells.finer != (1, 1):
+            self._follow_units()
+            return None
+        if shown == self._cells.top():
             self.counts.confirmed += 1
             return True
         self.counts.contradicted += 1
@@ -211,11 +219,28 @@ class LocalBook:
     def _read(self, diff: DepthDiff) -> tuple[int, int]:
         """Read the diff's levels into the scratch; a book that was following cannot go on after a fault."""
         try:
-            return self._cells.read(diff.bids, diff.asks, f"{self.symbol} u={diff.final_id}")
+            found = self._cells.read(diff.bids, diff.asks, f"{self.symbol} u={diff.final_id}")
         except DepthError:
             self.counts.refused += 1
             self._lose()
             raise
+        if self._cells.finer != (1, 1):
+            self._follow_units()
+        return found
+
+    def _follow_units(self) -> None:
+        """The units have just become finer: diffs that are kept follow, a book that follows the stream begins anew."""
+        self.counts.finer += 1
+        ticks, lots = self._cells.finer
+        worth = MAX_UNITS // (ticks * lots)
+        if any((item.lots[side] > worth // item.ticks[side]).any() for item in self._held for side in (BID, ASK)):
+            self._held.clear()  # in these units they are worth more than can be counted
+        for item in self._held:
+            for side in (BID, ASK):
+                item.ticks[side][:] *= ticks
+                item.lots[side][:] *= lots
+        if self._phase is not _Phase.WAITING:
+            self._lose()
 
     def _placed(self, diff: DepthDiff) -> Taken:
         """Where a diff stands after what the book has: next, before, or with something missing between.
@@ -243,13 +268,15 @@ class LocalBook:
                     return Taken.OLD
                 self.counts.gaps += 1
                 self._held.clear()
-        n_bids, n_asks = self._read(diff)
+        self._hold(diff, ts_ns, *self._read(diff))
+        return Taken.BUFFERED
+
+    def _hold(self, diff: DepthDiff, ts_ns: int, n_bids: int, n_asks: int) -> None:
         if len(self._held) == MAX_BUFFERED:
             self._held.popleft()
             self.counts.forgotten += 1
         self._held.append(_Held(diff, ts_ns, *self._cells.copied(n_bids, n_asks)))
         self.counts.buffered += 1
-        return Taken.BUFFERED
 
     def _advance(self, diff: DepthDiff, ts_ns: int, n_bids: int, n_asks: int) -> None:
         """Apply the levels in the scratch, and judge what has become of the book."""
@@ -295,6 +322,8 @@ class LocalBook:
             first = self._held[0].diff.previous_id
             raise DepthError(FaultKind.TOO_OLD, f"{what}: expected {first} or later, where the kept diffs begin")
         n_bids, n_asks = self._cells.read(snapshot.bids, snapshot.asks, what)
+        if self._cells.finer != (1, 1):
+            self._follow_units()
         standing = self._cells.begin(n_bids, n_asks, limit, what)
         self._phase = _Phase.LOADED
         self._doubt = PROOF if self._doubt or standing == ONE_SIDED else 0

@@ -13,7 +13,7 @@ from dolphin.core.errors import ConfigError
 from dolphin.core.records import Record, records
 from dolphin.exchange.depth import MAX_BYTES, BookTicker
 from dolphin.exchange.depthfaults import DepthError, FaultKind, shown
-from dolphin.exchange.depthlevels import KINDS, READ
+from dolphin.exchange.depthlevels import KINDS, OFF_LOT, OFF_TICK, READ
 from dolphin.exchange.localbook_kernels import APPLY, FILL, recount_nb
 from dolphin.exchange.localbook_layout import (
     ASK,
@@ -32,6 +32,9 @@ from dolphin.exchange.localbook_layout import (
 _MAX_DIGITS = 11
 """Decimals of a tick or a lot; two of them still make a power of ten that a double holds exactly."""
 
+_FINER_DIGITS = 2
+"""Decimals by which a book follows levels that are finer than its tick or lot; recorded (CTKUSDT, 2021): 2."""
+
 _ROUND = 1024
 """Windows are a multiple of this many ticks, so that a new snapshot nearly always fits the old one's."""
 
@@ -43,7 +46,12 @@ class BookCells:
         self, symbol: str, tick_size: str | Decimal, lot_size: str | Decimal, reach: float, scratch: Scratch | None
     ) -> None:
         self.symbol = symbol
-        self.rules = _rules(symbol, tick_size, lot_size)
+        self._rule_rows = records(RULES, 1)
+        self.rules = self._rule_rows[0]
+        self.rules.price_digits, self.rules.tick_units = _scale(f"{symbol}: tick size", tick_size)
+        self.rules.lot_digits, self.rules.lot_units = _scale(f"{symbol}: lot size", lot_size)
+        _set_scales(self.rules)
+        self.finer = (1, 1)
         self._rows = records(CORE, 1)
         self.core = self._rows[0]
         self._row = np.zeros(1, np.dtype((np.record, SNAPSHOT)))  # no recarray: that takes three times as long to copy
@@ -64,7 +72,11 @@ class BookCells:
         )
 
     def read(self, bids: msgspec.Raw | bytes, asks: msgspec.Raw | bytes, what: str) -> tuple[int, int]:
-        """Read two lists of levels into the scratch; (bids, asks) read. Raises DepthError, naming `what`."""
+        """Read two lists of levels into the scratch; (bids, asks) read. Raises DepthError, naming `what`.
+
+        Levels finer than the tick or the lot are left from a time when those were finer. They make the book's own units
+        finer: `finer` then says by how much ticks and lots have grown, and the windows must begin anew.
+        """
         left, right = memoryview(bids), memoryview(asks)
         middle = len(left)
         stop = middle + len(right)
@@ -72,12 +84,32 @@ class BookCells:
             raise DepthError(FaultKind.TOO_LARGE, f"{what}: {stop} bytes of levels; expected ≤ {len(self._text)}")
         self._text[:middle] = left
         self._text[middle:stop] = right
+        self.finer = (1, 1)
         found = self._read(middle, stop)
+        if found in (OFF_TICK, OFF_LOT):
+            found = self._read_finer(found, middle, stop)
         if found < 0:
             kind, expected = KINDS[found]
             met = shown(self._text[:stop], int(self._scratch.where[0]))
             raise DepthError(kind, f"{what}: level {met}; expected {expected}; the message is passed over")
         return divmod(found, MAX_LEVELS + 1)
+
+    def _read_finer(self, found: int, middle: int, stop: int) -> int:
+        """Read the scratch's text again, in units as fine as it takes; in the old ones when it takes too much."""
+        before = self.rules.copy()
+        ticks, lots = 1, 1
+        while found in (OFF_TICK, OFF_LOT) and max(ticks, lots) <= 10**_FINER_DIGITS:
+            if found == OFF_TICK:
+                ticks *= _finer_unit(self.rules, "price_digits", "tick_units")
+            else:
+                lots *= _finer_unit(self.rules, "lot_digits", "lot_units")
+            found = self._read(middle, stop)
+        if found < 0:
+            self._rule_rows[0] = before
+        else:
+            _set_scales(self.rules)
+            self.finer = (ticks, lots)
+        return found
 
     def copied(self, n_bids: int, n_asks: int) -> tuple[tuple[I8, I8], tuple[I8, I8]]:
         """Copies of the levels in the scratch: ticks and lots, each of bids and asks."""
@@ -162,16 +194,22 @@ class BookCells:
         return core
 
 
-def _rules(symbol: str, tick_size: str | Decimal, lot_size: str | Decimal) -> Record:
-    """One RULES record. Raises ConfigError."""
-    rules = records(RULES, 1)[0]
-    rules.price_digits, rules.tick_units = _scale(f"{symbol}: tick size", tick_size)
-    rules.lot_digits, rules.lot_units = _scale(f"{symbol}: lot size", lot_size)
-    rules.tick_usd = float(Decimal(tick_size))
+def _set_scales(rules: Record) -> None:
+    """What turns whole numbers into USD and base units."""
+    rules.tick_usd = int(rules.tick_units) / 10 ** int(rules.price_digits)
     rules.depth_units, rules.depth_scale = float(rules.lot_units), 10.0 ** int(rules.lot_digits)
     rules.notional_units = float(rules.tick_units * rules.lot_units)
     rules.notional_scale = 10.0 ** int(rules.price_digits + rules.lot_digits)
-    return rules
+
+
+def _finer_unit(rules: Record, digits: str, units: str) -> int:
+    """Make a unit finer by a step; by how much: 0.25 becomes 0.01, 0.1 becomes 0.01."""
+    factor = int(rules[units])
+    if factor == 1:
+        rules[digits] += 1
+        return 10
+    rules[units] = 1
+    return factor
 
 
 def _scale(what: str, size: str | Decimal) -> tuple[int, int]:
