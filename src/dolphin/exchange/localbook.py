@@ -17,7 +17,7 @@ from dolphin.exchange.bands import BookBands, band_checksum
 from dolphin.exchange.depth import BookTicker, DepthDiff, DepthSnapshot
 from dolphin.exchange.depthfaults import DepthError, FaultKind
 from dolphin.exchange.localbook_cells import BookCells
-from dolphin.exchange.localbook_layout import ASK, BID, GOOD, I8, MAX_UNITS, ONE_SIDED, Scratch
+from dolphin.exchange.localbook_layout import ASK, BID, GOOD, I8, MAX_UNITS, ONE_SIDED, OUTRUN, THIN, Scratch
 
 PROOF = 10
 """Good updates in a row that end a doubt: a second of the 100 ms stream (decision 0041)."""
@@ -73,6 +73,8 @@ class BookCounts:
     one_sided: int = 0
     contradicted: int = 0  # tickers at the same update that showed another best price
     confirmed: int = 0  # tickers at the same update that showed the same
+    refreshed: int = 0  # snapshots from which a SYNCED book learned what lies farther out
+    outrun: int = 0  # times that the best price left what is known
     finer: int = 0  # times that the units became finer, for levels off the tick or the lot
 
 
@@ -111,6 +113,8 @@ class LocalBook:
         self.updated_ns = 0
         self.synced_ns = 0
         self._cells = BookCells(symbol, tick_size, lot_size, reach, scratch)
+        self._sizes, self._reach = (tick_size, lot_size), reach
+        self._shadow: LocalBook | None = None
         self._held: deque[_Held] = deque()
         self._phase = _Phase.WAITING
         self._transact_ms = 0
@@ -132,8 +136,11 @@ class LocalBook:
 
     @property
     def wants_snapshot(self) -> bool:
-        """Whether the caller should fetch a snapshot. It may pace itself; diffs are kept meanwhile."""
-        return self._phase is _Phase.WAITING
+        """Whether the caller should fetch a snapshot. It may pace itself; diffs are kept meanwhile.
+
+        Also of a SYNCED book, when the market nears the end of what its snapshot had shown.
+        """
+        return self._phase is _Phase.WAITING or (self._shadow is not None and self._shadow.wants_snapshot)
 
     @property
     def outside(self) -> int:
@@ -151,10 +158,13 @@ class LocalBook:
         taken = self._placed(diff)
         if taken is Taken.APPLIED:
             counts = self._read(diff)
-            if self.wants_snapshot:  # the units have become finer, and the windows must follow
+            if self._is_waiting():  # the units have become finer, and the windows must follow
                 self._hold(diff, ts_ns, *counts)
                 return Taken.BUFFERED
             self._advance(diff, ts_ns, *counts)
+            if self._shadow is not None:
+                self._shadow.apply(diff, ts_ns)
+                self._adopt(self._shadow)
         elif taken is Taken.GAP:
             self._lose()
             self.counts.gaps += 1
@@ -164,13 +174,19 @@ class LocalBook:
         return taken
 
     def load(self, snapshot: DepthSnapshot, ts_ns: int, limit: int) -> None:
-        """Begin anew from a snapshot of at most `limit` levels a side, received at `ts_ns`, and the diffs kept so far.
+        """Begin anew from a snapshot of at most `limit` levels a side, received at `ts_ns`, and the diffs kept so far;
+        or, when the book is SYNCED, learn from it what lies farther out.
 
         Raises DepthError, and changes nothing, for one that nobody waits for, that is from the future or older than the
         first diff kept, that is crossed, or whose levels are not sound.
         """
         try:
-            self._load(snapshot, ts_ns, limit)
+            if self._shadow is not None:
+                self._shadow.load(snapshot, ts_ns, limit)
+                self._adopt(self._shadow)
+                self.counts.snapshots += 1
+            else:
+                self._load(snapshot, ts_ns, limit)
         except DepthError:
             self.counts.snapshots_refused += 1
             raise
@@ -285,11 +301,17 @@ class LocalBook:
         self.counts.applied += 1
         self.update_id, self.event_ms, self.updated_ns = diff.final_id, diff.event_ms, ts_ns
         self._transact_ms = diff.transact_ms
-        if standing == GOOD:
+        if standing in (GOOD, THIN):
+            if standing == THIN and self._shadow is None:
+                self._begin_shadow()
             self._one_sided = 0
             self._doubt = max(self._doubt - 1, 0)
             if not self._doubt and not self.synced_ns:
                 self.synced_ns, self._was_synced = ts_ns, True
+            return
+        if standing == OUTRUN:
+            self.counts.outrun += 1
+            self._lose()
             return
         self._doubt, self.synced_ns = PROOF, 0
         if standing == ONE_SIDED:
@@ -306,6 +328,24 @@ class LocalBook:
         self._phase = _Phase.WAITING
         self.synced_ns = 0
         self._held.clear()
+        self._shadow = None
+
+    def _is_waiting(self) -> bool:
+        return self._phase is _Phase.WAITING
+
+    def _begin_shadow(self) -> None:
+        """A second book beside this one, which joins a snapshot while this one goes on: at the same update, all that it
+        knows is taken over, and the levels farther out, which only diffs have shown, are kept."""
+        self._shadow = LocalBook(self.symbol, *self._sizes, reach=self._reach, scratch=self._cells.scratch)
+        self._shadow._cells.same_units(self._cells)
+
+    def _adopt(self, shadow: LocalBook) -> None:
+        if shadow.state is SyncState.SYNCED and shadow.update_id == self.update_id:
+            if not self._cells.adopt(shadow._cells):
+                self._cells = shadow._cells
+                self.counts.finer += 1
+            self.counts.refreshed += 1
+            self._shadow = None
 
     def _load(self, snapshot: DepthSnapshot, ts_ns: int, limit: int) -> None:
         what = f"{self.symbol} snapshot {snapshot.last_id}"

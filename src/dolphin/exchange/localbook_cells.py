@@ -57,15 +57,15 @@ class BookCells:
         self._row = np.zeros(1, np.dtype((np.record, SNAPSHOT)))  # no recarray: that takes three times as long to copy
         self._figures = np.zeros(3)
         self._reach = reach
-        self._scratch = scratch if scratch is not None else new_scratch(MAX_BYTES)
-        self._text = memoryview(self._scratch.text).cast("B")
-        self._read = READ.prepared(2, self.rules, *self._scratch)
+        self.scratch = scratch if scratch is not None else new_scratch(MAX_BYTES)
+        self._text = memoryview(self.scratch.text).cast("B")
+        self._read = READ.prepared(2, self.rules, *self.scratch)
         self._allocate(_ROUND)
 
     def _allocate(self, size: int) -> None:
         self._bids, self._asks = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self._apply: Callable[..., int] = APPLY.prepared(
-            2, self.core, self._bids, self._asks, self._scratch.ticks, self._scratch.lots
+            2, self.core, self._bids, self._asks, self.scratch.ticks, self.scratch.lots
         )
         self._fill: Callable[..., int] = FILL.prepared(
             0, self.rules, self.core, self._bids, self._row[0], self._figures
@@ -90,7 +90,7 @@ class BookCells:
             found = self._read_finer(found, middle, stop)
         if found < 0:
             kind, expected = KINDS[found]
-            met = shown(self._text[:stop], int(self._scratch.where[0]))
+            met = shown(self._text[:stop], int(self.scratch.where[0]))
             raise DepthError(kind, f"{what}: level {met}; expected {expected}; the message is passed over")
         return divmod(found, MAX_LEVELS + 1)
 
@@ -113,7 +113,7 @@ class BookCells:
 
     def copied(self, n_bids: int, n_asks: int) -> tuple[tuple[I8, I8], tuple[I8, I8]]:
         """Copies of the levels in the scratch: ticks and lots, each of bids and asks."""
-        ticks, lots = self._scratch.ticks, self._scratch.lots
+        ticks, lots = self.scratch.ticks, self.scratch.lots
         return (
             (ticks[BID, :n_bids].copy(), ticks[ASK, :n_asks].copy()),
             (lots[BID, :n_bids].copy(), lots[ASK, :n_asks].copy()),
@@ -123,11 +123,11 @@ class BookCells:
         """Levels that `copied` gave, back into the scratch."""
         for side in (BID, ASK):
             count = len(ticks[side])
-            self._scratch.ticks[side, :count] = ticks[side]
-            self._scratch.lots[side, :count] = lots[side]
+            self.scratch.ticks[side, :count] = ticks[side]
+            self.scratch.lots[side, :count] = lots[side]
 
     def apply(self, n_bids: int, n_asks: int) -> int:
-        """The levels in the scratch into the book; how it stands: GOOD, ONE_SIDED, CROSSED or OVERFLOW."""
+        """The levels in the scratch into the book; how it stands, GOOD to OUTRUN."""
         return self._apply(n_bids, n_asks)
 
     def begin(self, n_bids: int, n_asks: int, limit: int, what: str) -> int:
@@ -137,8 +137,8 @@ class BookCells:
         """
         sides = []
         for side, count in ((BID, n_bids), (ASK, n_asks)):
-            ticks = self._scratch.ticks[side, :count]
-            sides.append(ticks[self._scratch.lots[side, :count] > 0])
+            ticks = self.scratch.ticks[side, :count]
+            sides.append(ticks[self.scratch.lots[side, :count] > 0])
         bids, asks = sides
         best_bid, best_ask = int(bids.max(initial=0)), int(asks.min(initial=1 << 62))
         if len(bids) and len(asks) and best_bid >= best_ask:
@@ -162,7 +162,39 @@ class BookCells:
         standing = self._apply(n_bids, n_asks)
         if standing == OVERFLOW:
             raise DepthError(FaultKind.TOO_LARGE, f"{what}: a side is worth more than can be counted")
+        self._set_thin()
         return standing
+
+    def same_units(self, other: BookCells) -> None:
+        """Count in the units of another book of the symbol; only before `begin`."""
+        self._rule_rows[:] = other._rule_rows
+
+    def adopt(self, other: BookCells) -> bool:
+        """Take over everything that another book of the symbol, at the same update, knows between its bounds.
+
+        Levels beyond them stay, and so does what was known there. False, and nothing is taken, for one in other units.
+        """
+        if self.rules.tobytes() != other.rules.tobytes():
+            return False
+        mine, its = self.core, other.core
+        low = max(int(its.known[BID]), int(its.origin), int(mine.origin))
+        high = min(int(its.known[ASK]), int(its.origin) + len(other._bids) - 1, int(mine.origin) + len(self._bids) - 1)
+        to, frm = slice(low - mine.origin, high + 1 - mine.origin), slice(low - its.origin, high + 1 - its.origin)
+        for side, (cells, source) in enumerate(((self._bids, other._bids), (self._asks, other._asks))):
+            cells[to] = source[frm]
+            recount_nb(mine, side, cells, int(mine.mid2))
+        mine.known[BID], mine.known[ASK] = min(int(mine.known[BID]), low), max(int(mine.known[ASK]), high)
+        self._set_thin()
+        return True
+
+    def _set_thin(self) -> None:
+        """Thin is under half of what is known from the best price on now, or of the five bands if that is less."""
+        core = self.core
+        top = int(core.origin) + len(self._bids) - 1
+        below = int(core.best[BID]) - max(int(core.known[BID]), int(core.origin))
+        above = min(int(core.known[ASK]), top) - int(core.best[ASK])
+        five = int(core.mid2) * 5 // 200
+        core.thin[BID], core.thin[ASK] = (max(min(reach, five) // 2, 0) for reach in (below, above))
 
     def bands(self, timestamp: float) -> tuple[Record, list[float]]:
         """A SNAPSHOT record of the bands, and mid price, coverage below and coverage above."""
@@ -183,7 +215,7 @@ class BookCells:
             for price, qty in ((ticker.bid, ticker.bid_qty), (ticker.ask, ticker.ask_qty))
         ]
         self.read(sides[BID], sides[ASK], f"{self.symbol} ticker u={ticker.update_id}")
-        ticks, lots = self._scratch.ticks, self._scratch.lots
+        ticks, lots = self.scratch.ticks, self.scratch.lots
         return int(ticks[BID, 0]), int(lots[BID, 0]), int(ticks[ASK, 0]), int(lots[ASK, 0])
 
     def recounted(self) -> Record:

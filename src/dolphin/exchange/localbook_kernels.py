@@ -9,7 +9,7 @@ from dolphin.book.layout import BANDS, F8
 from dolphin.core.jit import inlined_kernel, kernel
 from dolphin.core.native import Entry
 from dolphin.core.records import Record
-from dolphin.exchange.localbook_layout import ASK, BID, CROSSED, GOOD, I8, MAX_UNITS, ONE_SIDED, OVERFLOW
+from dolphin.exchange.localbook_layout import ASK, BID, CROSSED, GOOD, I8, MAX_UNITS, ONE_SIDED, OUTRUN, OVERFLOW, THIN
 
 
 @kernel
@@ -163,12 +163,22 @@ def recentre_nb(core: Record, bids: I8, asks: I8, mid2: int) -> int:
     return 1
 
 
+@inlined_kernel
+def _known_nb(core: Record, size: int) -> int:
+    """GOOD, THIN or OUTRUN: how far the best prices are within what is known."""
+    below = core.best[BID] - max(core.known[BID], core.origin)
+    above = min(core.known[ASK], core.origin + size - 1) - core.best[ASK]
+    if below < 0 or above < 0:
+        return OUTRUN
+    return THIN if below < core.thin[BID] or above < core.thin[ASK] else GOOD
+
+
 @kernel
 def depth_apply(n_bids: int, n_asks: int, core: Record, bids: I8, asks: I8, ticks: I8, lots: I8) -> int:
     """One message's levels (rows of `ticks` and `lots`: bids, asks) into the book; how it stands afterwards.
 
-    A book that is not GOOD keeps the edges that it had: it has no mid price. The window follows the market when the mid
-    has left the middle by an eighth of it.
+    A book that is ONE_SIDED or CROSSED keeps the edges that it had: it has no mid price. The window follows the market
+    when the mid has left the middle by an eighth of it.
     """
     if change_nb(core, BID, bids, ticks[BID], lots[BID], n_bids) == OVERFLOW:
         return OVERFLOW
@@ -178,9 +188,9 @@ def depth_apply(n_bids: int, n_asks: int, core: Record, bids: I8, asks: I8, tick
     if standing != GOOD:
         return standing
     mid2 = core.best[BID] + core.best[ASK]
-    if mid2 == core.mid2:
-        return GOOD
     size = bids.shape[0]
+    if mid2 == core.mid2:
+        return _known_nb(core, size)
     far = abs(mid2 // 2 - core.origin - size // 2) > size // 8
     if core.mid2 == 0 or (far and recentre_nb(core, bids, asks, mid2) == 1):
         recount_nb(core, BID, bids, mid2)
@@ -189,7 +199,7 @@ def depth_apply(n_bids: int, n_asks: int, core: Record, bids: I8, asks: I8, tick
         move_edges_nb(core, BID, bids, mid2)
         move_edges_nb(core, ASK, asks, mid2)
     core.mid2 = mid2
-    return GOOD
+    return _known_nb(core, size)
 
 
 @kernel

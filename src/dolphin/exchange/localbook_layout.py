@@ -26,8 +26,9 @@ MAX_TICKS = 1 << 40
 MAX_UNITS = 1 << 61
 """Ticks × lots of one level, and of one side: two of them still add up within 64 bits."""
 
-GOOD, ONE_SIDED, CROSSED, OVERFLOW = 0, 1, 2, 3
-"""How a book stands after a change."""
+GOOD, THIN, ONE_SIDED, CROSSED, OVERFLOW, OUTRUN = 0, 1, 2, 3, 4, 5
+"""How a book stands after a change. THIN is good, but the best price has come near where the known levels end; OUTRUN
+is beyond it, where levels that never changed since before the snapshot may be missing."""
 
 RULES = np.dtype(
     [
@@ -50,6 +51,7 @@ CORE = np.dtype(
         ("total", "i8", (2,)),  # ticks × lots of each side within the window
         ("levels", "i8", (2,)),
         ("known", "i8", (2,)),  # ticks, lowest and highest, between which nothing is missing
+        ("thin", "i8", (2,)),  # ticks from the best price to the end of what is known, under which the book is THIN
         ("mid2", "i8"),  # best bid + best ask, ticks, that the edges belong to; 0: there never was one
         ("outside", "i8"),  # changes beyond the window, which were dropped
         ("moved", "i8"),  # how often the window followed the market
