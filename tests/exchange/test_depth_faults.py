@@ -32,9 +32,13 @@ class Venue:
     messages: list[Message] = field(default_factory=list)
     bands: dict[int, list[float]] = field(default_factory=dict)
     rest: dict[int, bytes] = field(default_factory=dict)
+    narrow: dict[int, bytes] = field(default_factory=dict)
+    tops: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
 
 
 SNAPSHOT_EVERY = 10
+NARROW = 50
+"""Levels a side, so few that the market soon leaves them behind."""
 
 
 @functools.cache
@@ -55,8 +59,11 @@ def venue() -> Venue:
             truth.apply(data)
             if len(found.messages) % SNAPSHOT_EVERY == 0:
                 found.rest[len(found.messages)] = truth.rest()
+                found.narrow[len(found.messages)] = truth.rest(NARROW)
             found.messages.append(message)
             found.bands[truth.update_id] = truth.numbers()
+            bid, ask = truth.top()
+            found.tops[truth.update_id] = (bid, truth.sides[0][bid], ask, truth.sides[1][ask])
             if len(found.messages) == DIFFS:
                 return found
     raise AssertionError("the recording is shorter than it was")
@@ -187,6 +194,27 @@ def test_never_wrong_while_synced_and_back_afterwards(kind: str, seed: int) -> N
         assert book.counts.snapshots > lost - 1
     if kind in ("damage", "all"):
         assert books.faults.total() >= 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_prices_are_right_whatever_the_snapshots_leave_out(seed: int) -> None:
+    """Snapshots of fifty levels: what lies farther out is missing, until the book asks for it; never at the top."""
+    rng = random.Random(seed)
+    faults = Faults(drop=0.004, swap=0.002)
+    synced, (books, book) = 0, new_books()
+    for i, message in spoilt(venue().messages, faults, rng):
+        books.feed(message.raw, message.ts_ns)
+        if book.wants_snapshot and rng.random() < 0.5:
+            made = min(max(i - rng.choice((0, 0, 5, 50)), 0) // SNAPSHOT_EVERY * SNAPSHOT_EVERY, DIFFS - SNAPSHOT_EVERY)
+            books.feed_snapshot(SYMBOL, venue().narrow[made], message.ts_ns, NARROW)
+        if book.state is SyncState.SYNCED:
+            synced += 1
+            assert book._cells.top() == venue().tops[book.update_id]
+            got, true = numbers(book.bands().snapshot), venue().bands[book.update_id]
+            assert all(mine <= theirs for mine, theirs in zip(got, true, strict=True)), "lower bounds"
+    assert synced > 0.2 * DIFFS
+    assert book.counts.refreshed >= 1
+    assert book._cells.recounted().tobytes() == book._cells.core.tobytes()
 
 
 @pytest.mark.parametrize("seed", range(40))
