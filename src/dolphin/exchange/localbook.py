@@ -261,7 +261,7 @@ class LocalBook:
     def _placed(self, diff: DepthDiff) -> Taken:
         """Where a diff stands after what the book has: next, before, or with something missing between.
 
-        The first after a snapshot is the one with pu ≤ lastUpdateId ≤ u (decision 0040); then each begins where the one
+        The first after a snapshot is the one with pu ≤ lastUpdateId ≤ u (decision 0041); then each begins where the one
         before ended. An identifier before ours in a diff made later than ours is no duplicate: the venue has started
         to count anew, and what we have is of the old count.
         """
