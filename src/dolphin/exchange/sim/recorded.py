@@ -112,7 +112,7 @@ class RecordedMarket:
         line = feed.lines[self.contracts[0].symbol]
         while self._ahead is not None:
             message, event = self._ahead
-            if event.E > now_ms:
+            if now_ms < event.E:
                 break
             feed.now_ms = event.E
             self._pass_on(feed, line, message, event)

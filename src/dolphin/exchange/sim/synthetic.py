@@ -254,10 +254,13 @@ class SyntheticMarket:
                 price = best + way * away
                 if away > _NEAR:
                     price -= price % coarse
-                if away and bits >> 12 == 0:
+                if price < 1 or (price >= best if way < 0 else price <= best):
+                    # The coarse grid may round onto the touch or past it; the touch only changes in size.
+                    self._put(coin, side, out, best, 0)
+                elif bits >> 12 == 0:
                     if side.pop(price, 0):
                         out[price] = 0
-                elif price >= 1 and (price <= best if way < 0 else price >= best):
+                else:
                     self._put(coin, side, out, price, away)
 
     def _sweep(self, coin: _Coin, out_bids: dict[int, int], out_asks: dict[int, int]) -> None:
