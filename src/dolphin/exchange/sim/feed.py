@@ -41,6 +41,7 @@ class Line:
     __slots__ = (
         "agg_id",
         "book",
+        "closed",
         "contract",
         "kline_moved",
         "klines",
@@ -56,6 +57,7 @@ class Line:
         self.book = Book()
         self.klines = Klines(contract, round(contract.price * 10**contract.price_decimals), now_ms)
         self.kline_moved = False
+        self.closed: list[Bar] = []
         self.trade_id = self.agg_id = self.spoken_id = 0
         s = contract.stream
         self.names = {
@@ -143,6 +145,8 @@ class Feed:
         line.trade_id = trade_id or line.trade_id + 1
         line.agg_id += 1
         line.kline_moved = True
+        # A trade on the stroke of the minute is the new minute's; the old one is told when klines are due.
+        line.closed += line.klines.roll(t_ms or self.now_ms)
         line.klines.trade(price, lots, line.trade_id, buyer_made=buyer_made)
         name = line.names["aggTrade"]
         if self.hub.wants(name):
@@ -208,7 +212,7 @@ class Feed:
 
     def _klines(self, line: Line) -> None:
         name = line.names["kline_1m"]
-        done = line.klines.roll(self.now_ms)
+        done, line.closed = line.closed + line.klines.roll(self.now_ms), []
         if self.hub.wants(name):
             for bar in done:
                 self.hub.publish(name, self._kline(line, bar, closed=True))
