@@ -13,7 +13,7 @@ import pytest
 
 from dolphin.exchange.sim.hub import Limits, route_of
 from dolphin.exchange.sim.server import SimExchange
-from tests.support.loopback import Client, market, play, take, until_end
+from tests.support.loopback import Client, eventually, market, play, take, until_end
 
 
 @pytest.mark.parametrize("prefix", ["", "/public", "/market"])
@@ -242,11 +242,7 @@ def test_unsubscribing_frees_what_subscribing_took() -> None:
         for _ in range(3):
             async with client.socket("/stream?streams=btcusdt@depth/btcusdt@bookTicker") as socket:
                 await take(socket, 3)
-        for _ in range(100):
-            if not client.exchange.hub.connections:
-                break
-            await asyncio.sleep(0.02)
-        assert not client.exchange.hub.connections
+        await eventually(lambda: not client.exchange.hub.connections)
         assert not client.exchange.hub._readers
 
     play(scene, lambda: SimExchange(market(), speed=20))

@@ -98,6 +98,14 @@ async def until_end(socket: aiohttp.ClientWebSocketResponse) -> list[str]:
     return found
 
 
+async def eventually(met: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until a condition holds; AssertionError when it does not in time."""
+    end = asyncio.get_running_loop().time() + seconds
+    for _ in iter(met, True):
+        assert asyncio.get_running_loop().time() < end, "it never came to hold"
+        await asyncio.sleep(0.01)
+
+
 class PlainBook:
     """A book by the venue's rules, slow and obvious: snapshot, buffered diffs, U ≤ lastUpdateId ≤ u, then pu = u."""
 

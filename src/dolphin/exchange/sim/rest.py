@@ -98,15 +98,19 @@ class Rest:
                     return web.Response(status=round(fault.amount), text="<html>upstream is not available</html>")
         route = self._routes.get(path)
         if route is None or request.method != "GET":
-            return _refused(_RefusedError(-5000, f"Path {path}, Method {request.method} is invalid", 404))
+            return self._refused(_RefusedError(-5000, f"Path {path}, Method {request.method} is invalid", 404))
         try:
             status, retry_s = self._weights.charge(route[0](query))
             if status != 200:
                 return self._too_many(status, retry_s)
             body = msgspec.json.encode(route[1](query))
         except _RefusedError as refusal:
-            return _refused(refusal)
+            return self._refused(refusal)
         return web.Response(body=body, content_type="application/json", headers=self._used())
+
+    def _refused(self, refusal: _RefusedError) -> web.Response:
+        said = {"code": refusal.code, "msg": str(refusal)}
+        return web.json_response(said, status=refusal.status, headers=self._used())
 
     def _used(self) -> dict[str, str]:
         return {"X-MBX-USED-WEIGHT-1M": str(self._weights.used)}
@@ -207,10 +211,6 @@ class Rest:
             for slot in slots
             for line in lines
         ]
-
-
-def _refused(refusal: _RefusedError) -> web.Response:
-    return web.json_response({"code": refusal.code, "msg": str(refusal)}, status=refusal.status)
 
 
 def _whole(query: Mapping[str, str], name: str, default: int) -> int:

@@ -144,12 +144,16 @@ class SimExchange:
     async def hold(self) -> None:
         """Stop the market at the next moment at which streams and books agree (a multiple of 500 ms), and wait for it.
 
-        Connections live on, REST answers, the clock stands.
+        Connections live on, REST answers, the clock stands. Raises what broke the market when it has broken.
         """
         self._quiet.clear()
         self._go.clear()
         self._hold = True
-        await self._quiet.wait()
+        quiet = asyncio.create_task(self._quiet.wait())
+        await asyncio.wait((quiet, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        if not quiet.done():
+            quiet.cancel()
+            await self.wait(0.0)
 
     def release(self) -> None:
         """Let the market go on after `hold`."""
