@@ -171,13 +171,26 @@ def test_history_becomes_klines() -> None:
     history = np.array([[41_990.0], [42_010.0], [41_995.5], [np.nan]])
     source = SyntheticMarket((BTC,), walk((BTC,)), start_ms=START_MS, bar_seconds=30, history=history)
     _, feed = run_offline(source, 1)
-    rows = list(feed.lines["BTCUSDT"].klines.rows)
+    klines = feed.lines["BTCUSDT"].klines
+    rows = klines.between(0, START_MS - 60_000, 10, newest=True)
     minute = START_MS // 60_000 * 60_000
     assert [r[:5] for r in rows] == [
         [minute - 120_000, "41990.0", "42010.0", "41990.0", "42010.0"],
         [minute - 60_000, "42010.0", "42010.0", "41995.5", "41995.5"],
     ]
     assert abs(feed.lines["BTCUSDT"].mid / 10 - 41_995.5) < 12
+    # Two closes in the first of them, one in the second (the other is missing), a lot each.
+    assert [(r[5], r[8]) for r in rows] == [("0.002", 2), ("0.001", 1)]
+    opens = [minute - 120_000, minute - 60_000, minute]
+    for low in range(3):
+        for high in range(low, 3):
+            for count in (1, 2, 5):
+                asked = opens[low : high + 1]
+                ends = {
+                    newest: [r[0] for r in klines.between(opens[low], opens[high], count, newest=newest)]
+                    for newest in (True, False)
+                }
+                assert ends == {True: asked[-count:], False: asked[:count]}
 
 
 def test_bad_markets_are_refused() -> None:

@@ -178,8 +178,8 @@ def test_three_hundred_contracts_at_100_ms_with_one_client_reading_all() -> None
             ends = await asyncio.gather(*readers, return_exceptions=True)
         assert [type(e) for e in ends] == [asyncio.CancelledError] * 2
         assert len(last) == 300
-        # 3,000 a second of simulated time, a few per cent of them empty and so not sent.
-        assert counts[0] / simulated_s > 2700
+        # 3,000 intervals a second of simulated time; small contracts are silent in some of them.
+        assert counts[0] / simulated_s > 2200
         assert client.exchange.hub.counts["slow_readers_dropped"] == 0
 
     play(scene, lambda: SimExchange(market(*contracts)))

@@ -39,11 +39,13 @@ class Bar:
 class Klines:
     """The klines of one contract; a minute without trades repeats the price before, with no volume."""
 
-    __slots__ = ("_contract", "bar", "rows")
+    __slots__ = ("_contract", "_past", "bar", "finished")
 
     def __init__(self, contract: Contract, price: int, now_ms: int) -> None:
         self._contract = contract
-        self.rows: deque[Row] = deque(maxlen=KEPT)
+        self.finished: deque[Bar] = deque(maxlen=KEPT)
+        # History as numbers, a row of text each would take a kilobyte: opening time, o, h, l, c, number of closes.
+        self._past: NDArray[np.int64] = np.empty((0, 6), dtype=np.int64)
         self.bar = Bar(now_ms // MINUTE_MS * MINUTE_MS, price, price, price, price)
 
     def trade(self, price: int, lots: int, trade_id: int, *, buyer_made: bool) -> None:
@@ -67,9 +69,21 @@ class Klines:
         while self.bar.open_ms + MINUTE_MS <= now_ms:
             bar = self.bar
             done.append(bar)
-            self.rows.append(self.row(bar))
+            self.finished.append(bar)
             self.bar = Bar(bar.open_ms + MINUTE_MS, bar.close, bar.close, bar.close, bar.close)
         return done
+
+    def between(self, low_ms: int, high_ms: int, count: int, *, newest: bool) -> list[Row]:
+        """Klines that open at `low_ms` … `high_ms`, the present one among them: the first `count`, or the newest."""
+        first, end = np.searchsorted(self._past[:, 0], (low_ms, high_ms + 1)).tolist()
+        bars = [bar for bar in (*self.finished, self.bar) if low_ms <= bar.open_ms <= high_ms]
+        if newest:
+            bars = bars[-count:]
+            past = range(max(first, end - (count - len(bars))), end)
+        else:
+            past = range(first, min(end, first + count))
+            bars = bars[: count - len(past)]
+        return [self.row(bar) for bar in (*map(self._past_bar, past), *bars)]
 
     def row(self, bar: Bar) -> Row:
         """The kline as REST gives it."""
@@ -91,26 +105,31 @@ class Klines:
     def fill(self, closes: NDArray[np.float64], per_minute: int) -> None:
         """Put history before the present minute: closes float64 (T,), `per_minute` of them to a minute, NaN dropped.
 
-        A kline opens where the one before closed, has the extremes of its closes, and one lot per close.
+        A kline opens where the one before closed, has the extremes of its closes, and one lot per close at the last.
         """
         minutes = len(closes) // per_minute
         units = closes[len(closes) - minutes * per_minute :].reshape(minutes, per_minute)
         units = np.rint(units * 10.0**self._contract.price_decimals)
-        first_ms = self.bar.open_ms - minutes * MINUTE_MS
-        before = 0
-        for k, row in enumerate(units):
-            seen = [int(v) for v in row if v == v and v > 0]
-            if not seen:
-                continue
-            start = before or seen[0]
-            before = seen[-1]
-            bar = Bar(first_ms + k * MINUTE_MS, start, max(start, *seen), min(start, *seen), before)
-            bar.lots = bar.count = len(seen)
-            bar.quote = sum(seen)
-            bar.buy_lots, bar.buy_quote = bar.lots // 2, sum(seen[: bar.lots // 2])
-            self.rows.append(self.row(bar))
-        if before and not self.bar.count:
-            self.bar.open = self.bar.high = self.bar.low = self.bar.close = before
+        sound = np.isfinite(units) & (units > 0.0)
+        opens_ms = self.bar.open_ms - (minutes - np.arange(minutes, dtype=np.int64)) * MINUTE_MS
+        kept = sound.any(axis=1)
+        units, sound, opens_ms = units[kept], sound[kept], opens_ms[kept]
+        if not len(units):
+            return
+        row = np.arange(len(units))
+        close = units[row, per_minute - 1 - np.argmax(sound[:, ::-1], axis=1)]
+        opened = np.concatenate((units[:1, np.argmax(sound[0])], close[:-1]))
+        high = np.maximum(opened, np.where(sound, units, -np.inf).max(axis=1))
+        low = np.minimum(opened, np.where(sound, units, np.inf).min(axis=1))
+        columns = (opens_ms, opened, high, low, close, sound.sum(axis=1))
+        self._past = np.stack([np.asarray(c, dtype=np.int64) for c in columns], axis=1)
+        if not self.bar.count:
+            self.bar.open = self.bar.high = self.bar.low = self.bar.close = int(close[-1])
+
+    def _past_bar(self, k: int) -> Bar:
+        opens_ms, opened, high, low, close, count = self._past[k].tolist()
+        half = count // 2
+        return Bar(opens_ms, opened, high, low, close, count, close * count, count, half, close * half)
 
 
 def per_minute(bar_seconds: int) -> int:

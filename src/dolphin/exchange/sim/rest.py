@@ -170,9 +170,7 @@ class Rest:
             raise _RefusedError(-1120, "Invalid interval.")
         count = _klines_limit(query)
         low, high = _range(query)
-        klines = line.klines
-        rows = [row for row in (*klines.rows, klines.row(klines.bar)) if low <= int(row[0]) <= high]
-        return rows[:count] if "startTime" in query else rows[-count:]
+        return line.klines.between(low, high, count, newest="startTime" not in query)
 
     def _premium_index(self, query: Mapping[str, str]) -> Any:
         lines = [self._line(query)] if "symbol" in query else list(self._feed.lines.values())

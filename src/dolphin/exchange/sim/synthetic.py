@@ -37,7 +37,7 @@ _FIRST_ID = 1_000_000_000
 class _Coin:
     """One contract's moving parts: its touch, its scale of sizes, its own generator of draws."""
 
-    __slots__ = ("ask", "base", "bid", "coarse", "line", "pace", "rng", "span", "step", "thin")
+    __slots__ = ("ask", "base", "bid", "coarse", "line", "pace", "quiet", "rng", "span", "step", "thin")
 
     def __init__(self, line: Line, rank: int, seed: int) -> None:
         contract = line.contract
@@ -51,6 +51,8 @@ class _Coin:
         usd = 40_000.0 / (1.0 + rank) ** 0.6
         self.base = max(2.0, usd / contract.price * 10.0**contract.qty_decimals)
         self.pace = 0.5 / (1.0 + rank) ** 0.25
+        # Small contracts are silent in some intervals, which builders of books must bear.
+        self.quiet = min(0.5, rank / 400.0)
         self.bid = self.ask = 0
         self.thin = 1.0
         self.step = rank * 7 % _SWEEP_STEPS
@@ -182,9 +184,10 @@ class SyntheticMarket:
             if rng.random() < 0.001:
                 coin.thin = 0.15 if coin.thin == 1.0 else 1.0
             self._follow(coin, target, bids, asks)
-        trade = rng.random() < coin.pace
-        hit = self._hit(coin, bids, asks) if trade else None
-        self._churn(coin, bids, asks)
+        hit = None
+        if rng.random() >= coin.quiet:
+            hit = self._hit(coin, bids, asks) if rng.random() < coin.pace else None
+            self._churn(coin, bids, asks)
         coin.step += 1
         if coin.step % _SWEEP_STEPS == 0:
             self._sweep(coin, bids, asks)
