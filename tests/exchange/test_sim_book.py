@@ -325,3 +325,33 @@ def test_nothing_is_built_for_nobody() -> None:
     for k in range(1, 41):
         source.advance(source.start_ms + k * TICK_MS, feed)
         feed.flush(source.start_ms + k * TICK_MS)
+
+
+def test_diffs_that_the_snapshot_holds_already_change_nothing(tmp_path: Path) -> None:
+    # Update 10 took the bid at 98 away; the snapshot (12) was made after it. Update 9 came before and still had it.
+    def diff(stamp: int, first: int, last: int, bids: list[list[str]]) -> str:
+        data = {"e": "depthUpdate", "E": stamp, "T": stamp, "s": "AUSDT", "U": first, "u": last, "pu": first - 1}
+        return f"1 {json.dumps({'stream': 'ausdt@depth@0ms', 'data': data | {'b': bids, 'a': []}})}\n"
+
+    snapshot = {"lastUpdateId": 12, "E": START_MS, "T": START_MS, "bids": [["99.0", "1"]], "asks": [["101.5", "2"]]}
+    path = tmp_path / "stream.txt"
+    path.write_text(
+        diff(START_MS, 9, 9, [["98.0", "5"]])
+        + f"1 {json.dumps(snapshot)}\n"
+        + diff(START_MS + 100, 11, 13, [["99.0", "4"]])
+        + diff(START_MS + 200, 14, 15, [["97.5", "3"]])
+    )
+    source = RecordedMarket(path)
+    assert [(c.symbol, c.price_decimals, c.qty_decimals, c.tick_units) for c in source.contracts] == [
+        ("AUSDT", 1, 0, 5)
+    ]
+    tape = Tape()
+    feed = Feed(tape, source.contracts, source.start_ms)  # type: ignore[arg-type]
+    source.open(feed)
+    book = feed.lines["AUSDT"].book
+    met = []
+    for now in (START_MS + 50, START_MS + 100, START_MS + 200):
+        more = source.advance(now, feed)
+        met.append((book.last_id, dict(book.bids), more))
+    assert met == [(12, {990: 1}, True), (13, {990: 4}, True), (15, {990: 4, 975: 3}, False)]
+    assert [d["u"] for d in tape.of("ausdt@depth@500ms")] == [9, 13, 15]
