@@ -59,7 +59,7 @@ def test_the_tree_is_the_documented_one() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         *("", "data", "data make", "data import", "data download", "data instruments", "data verify"),
         *("factors", "factors import", "survival", "survival explain"),
-        *("forewarner", "forewarner train", "forewarner assess"),
+        *("exchange", "exchange sim", "forewarner", "forewarner train", "forewarner assess"),
         *("scan", "scan run", "scan certify", "backtest", "parity", "why"),
     }
 

@@ -1,1 +1,1 @@
-"""Binance USDT-M as the rest of the system meets it: depth streams and the books built from them."""
+"""Binance USDT-M: order books built from its streams, and the loopback exchange of demo and tests (SPEC §8)."""
