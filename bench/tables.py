@@ -107,6 +107,17 @@ def venue_table(part: Report) -> str:
     return table(head, rows)
 
 
+def depth_table(part: Report) -> str:
+    """Depth messages, ours beside plain Python."""
+    rows = [[r["name"], both(r["s"], 1e6, 1), f"{1 / r['s']['min']:,.0f}", f"{r['messages']:,}"] for r in part["rows"]]
+    lines = [f"Left out: {line}." for line in part["missing"]]
+    if rows:
+        grown = f"grew by {part['growth_mb']:.1f} MB over {part['resident_mb']:.0f}"
+        memory = f"{part['ratio']:.0f} × the plain way. Memory {grown} in the passes after those measured."
+        lines = [table(("contender", "µs/message", "messages/s", "messages"), rows), memory]
+    return "\n\n".join(lines)
+
+
 def both(spread: dict[str, float], scale: float, digits: int) -> str:
     """Minimum (median)."""
     return f"{spread['min'] * scale:,.{digits}f} ({spread['median'] * scale:,.{digits}f})"
@@ -164,6 +175,9 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
             what = "NautilusTrader, 55 days of 60-s bars × 50 instruments"
             judge(what, r["run_s"]["min"], 2.5, "s", 2)
             judge(f"{what}: peak", r["peak_mb"], 700.0, "MB", 0)
+    for r in parts.get("depth", {}).get("rows", [])[:1]:
+        judge("depth messages to bands, one core", 1 / r["s"]["min"], 40_000, "messages/s", 0, at_least=True)
+        judge("depth: memory grown by as many messages again", parts["depth"]["growth_mb"], 4.0, "MB", 1)
     return rows
 
 
@@ -173,6 +187,7 @@ SECTIONS = (
     ("process", "Whole processes", process_table),
     ("growth", "From a day to a year (whole processes)", growth_table),
     ("venue", "Inside NautilusTrader, without friction", venue_table),
+    ("depth", "Depth messages to books and bands, one thread", depth_table),
 )
 
 

@@ -76,7 +76,7 @@ def instruments(assets: tuple[str, ...]) -> tuple[Instrument, ...]:
             tick=Decimal("0.0001"),
             lot=Decimal("0.1"),
             min_qty=Decimal("0.1"),
-            max_qty=Decimal(10_000_000),
+            max_qty=Decimal(1_000_000_000),
             min_notional=Decimal(5),
             max_leverage=25,
             maint_margin=Decimal("0.02"),

@@ -177,7 +177,7 @@ def test_every_relative_link_resolves(page: Path) -> None:
 def test_every_source_file_named_exists(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for span in re.findall(
-        r"`((?:src/|docs/|tests/|scripts/|core/|scan/|alpha/|market/|research/|ui/)[\w/.-]+)`", text
+        r"`((?:src/|docs/|tests/|scripts/|core/|scan/|alpha/|exchange/|market/|research/|ui/)[\w/.-]+)`", text
     ):
         assert any((base / span).exists() for base in (ROOT, ROOT / "src/dolphin")), f"{name_of(page)}: {span}"
 
@@ -197,7 +197,7 @@ def test_python_on_the_pages_is_python(page: Path) -> None:
             ast.parse(body)
 
 
-@pytest.mark.parametrize("page", ["docs/engine.md", "docs/book.md"])
+@pytest.mark.parametrize("page", ["docs/engine.md", "docs/book.md", "docs/exchange.md"])
 def test_a_page_s_example_runs(page: str) -> None:
     blocks = [body for language, body in FENCE.findall(text_of(page)) if language == "python"]
     assert blocks

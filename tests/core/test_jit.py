@@ -23,7 +23,7 @@ TELL = "from dolphin.core import jit; print(jit.CACHE_DIR); print(jit.source_fin
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the rooms that hold kernels, importable from its parent."""
-    for room in ("core", "scan", "book", "alpha"):
+    for room in ("core", "scan", "book", "alpha", "exchange"):
         shutil.copytree(PACKAGE / room, tmp_path / "dolphin" / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PACKAGE / "__init__.py", tmp_path / "dolphin")
     return tmp_path
@@ -58,7 +58,7 @@ def test_an_edit_gives_a_new_folder_and_removes_the_old(copy: Path) -> None:
     assert not old.exists()
 
 
-@pytest.mark.parametrize("room", ["core", "scan", "book", "alpha"])
+@pytest.mark.parametrize("room", ["core", "scan", "book", "alpha", "exchange"])
 def test_every_room_of_kernels_counts(room: str, copy: Path) -> None:
     before = tell(copy)[1]
     (copy / "dolphin" / room / "novelty.py").write_text("X = 1\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +162,6 @@ def test_a_year_of_minutes_is_no_wait(tmp_path: Path, monkeypatch: pytest.Monkey
         raise AssertionError("the slow road was taken")
 
     monkeypatch.setattr(sensorfiles, "_parsed", slow)
-    started = time.perf_counter()
     file = read_sensors(path)
-    assert time.perf_counter() - started < 10.0
     assert len(file.readings) == 100_000
     assert np.all(np.diff(file.readings.ts_ns) == 60_000_000_000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import tracemalloc
 from collections.abc import Iterable
 from datetime import date
@@ -180,11 +179,6 @@ def test_bars_of_five_seconds() -> None:
     assert set(np.diff(days[0].ts_ns).tolist()) == {5 * NS_PER_S}
 
 
-def test_five_days_of_48_assets_take_less_than_half_a_second() -> None:
-    best = min(_seconds() for _ in range(3))
-    assert best < 0.5
-
-
 def test_memory_is_that_of_one_day() -> None:
     def peak(days: int) -> int:
         tracemalloc.start()
@@ -196,13 +190,6 @@ def test_memory_is_that_of_one_day() -> None:
 
     peak(2)
     assert peak(12) < 1.1 * peak(3)
-
-
-def _seconds() -> float:
-    before = time.perf_counter()
-    for _ in make_market(MarketSpec()):
-        pass
-    return time.perf_counter() - before
 
 
 @pytest.mark.parametrize(

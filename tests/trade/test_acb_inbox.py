@@ -150,6 +150,8 @@ def test_an_engine_that_steps_while_updates_arrive() -> None:
     stage.enter()
     thread = threading.Thread(target=listen)
     thread.start()
+    while inbox.received == 0:  # sixty steps can be over before the other thread's first turn
+        pass
     applied = 0
     try:
         for _ in range(60):

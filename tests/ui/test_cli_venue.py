@@ -103,12 +103,12 @@ def test_parity_says_the_same_trades_and_explains_the_rest(prices: Path, capsys:
 
 
 def test_parity_that_fails_ends_with_exit_code_1_and_names_the_trades(tmp_path: Path, capsys: Capture) -> None:
-    """At a dollar a bitcoin the venue's largest order caps the size: not the replay's trades."""
+    """With 20 USDT hardly an order reaches the venue's minimum: not the replay's trades."""
     data = scan_archive_of(tmp_path / "scans", 2)
-    assert run(["parity", "--data", str(data)]) == 1
+    assert run(["parity", "--data", str(data), "--capital", "20"]) == 1
     out, err = capsys.readouterr()
     assert "NOT the same trades" in out
-    assert "notional" in err
+    assert "trade 0" in err
     assert err.splitlines()[-1].startswith("dolphin: parity: ")
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from dolphin.alpha.layout import ASSET_BOOK, I8, MARKET_BOOK, Record, records
+from dolphin.alpha.layout import ASSET_BOOK, F8, I8, MARKET_BOOK, Record, records
 from dolphin.core.clock import ns_to_date
 from dolphin.core.errors import ConfigError
 from dolphin.core.native import Flat
@@ -84,3 +84,19 @@ def flat_shelves(shelves: Shelves, first: int, end: int, n_assets: int) -> Flat 
     market = records(MARKET_BOOK, rows) if markets is None else np.ascontiguousarray(markets[first:end])
     assets = records(ASSET_BOOK, rows * n_assets).reshape(rows, n_assets) if books is None else books[first:end]
     return Flat(market, np.ascontiguousarray(assets))
+
+
+def check_shapes(n_assets: int, bars: Record, closes: F8, beside: Shelves) -> None:
+    """Raise ConfigError unless `closes` and what stands beside belong to these bars and `n_assets` columns."""
+    rows = len(bars)
+    check_shape("closes", np.shape(closes), (rows, n_assets))
+    if beside.markets is not None:
+        check_shape("markets", np.shape(beside.markets), (rows,))
+    if beside.books is not None:
+        check_shape("books", np.shape(beside.books), (rows, n_assets))
+
+
+def check_shape(what: str, met: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise ConfigError for another shape: compiled code does not check bounds, and would read foreign memory."""
+    if met != expected:
+        raise ConfigError(f"engine: {what} of shape {met}, expected {expected} for the engine's assets")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dolphin.alpha.books import BookEngine, Books, Shelves, flat_shelves
+from dolphin.alpha.books import BookEngine, Books, Shelves, check_shape, check_shapes, flat_shelves
 from dolphin.alpha.daily import Breaker, DayPlan, Due, Forewarner, McReport
 from dolphin.alpha.feed import NO_FEED, SensorFeed
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
@@ -206,7 +206,7 @@ class NDAlphaEngine:
         for what was set with `set_ob_engine`.
         Raises ConfigError when `prices` or `books` are not N.
         """
-        self._check_shape("prices", np.shape(prices), (len(self.assets),))
+        check_shape("prices", np.shape(prices), (len(self.assets),))
         values = (ts_ns, vel_div, v50, v750, int(vol_regime_ok), int(posture), int(AcbUpdate.NONE), 0.0, 0.0)
         if self._books.is_asked(market, books):
             market, books = self._books.at_bar(int(self._state.core.bar_idx) + 1, ts_ns)
@@ -217,7 +217,7 @@ class NDAlphaEngine:
             closed = rows.step()
             return rows.events.copy()[0], rows.trade.copy()[0] if closed else None
         if books is not None:
-            self._check_shape("books", np.shape(books), (len(self.assets),))
+            check_shape("books", np.shape(books), (len(self.assets),))
         bar = records(BAR, 1)
         bar.view(np.ndarray)[0] = values
         given = None if market is None else np.asarray(market).reshape(1).view(np.recarray)
@@ -242,7 +242,7 @@ class NDAlphaEngine:
 
         Arguments as for `process_bars`; the arrays are kept. Raises ConfigError for other shapes.
         """
-        self._check_shapes(bars, closes, markets, books)
+        check_shapes(len(self.assets), bars, closes, Shelves(markets, books))
         return self._rows_of(bars, closes, self._beside(bars, markets, books))
 
     def _rows_of(self, bars: Record, closes: F8, beside: Shelves) -> Rows:
@@ -270,7 +270,7 @@ class NDAlphaEngine:
         shapes.
         """
         rows = len(bars)
-        self._check_shapes(bars, closes, markets, books)
+        check_shapes(len(self.assets), bars, closes, Shelves(markets, books))
         beside = self._beside(bars, markets, books)
         events, trades = records(EVENT, rows), records(TRADE, max(rows, 1))
         done = closed = 0
@@ -393,19 +393,6 @@ class NDAlphaEngine:
     def state_hash(self) -> str:
         """Thirty-two hex digits over the snapshot: equal hashes mean equal engines, bit for bit."""
         return hashlib.blake2b(self.snapshot(), digest_size=16).hexdigest()
-
-    def _check_shapes(self, bars: Record, closes: F8, markets: Record | None, books: Record | None) -> None:
-        rows, n = len(bars), len(self.assets)
-        self._check_shape("closes", np.shape(closes), (rows, n))
-        if markets is not None:
-            self._check_shape("markets", np.shape(markets), (rows,))
-        if books is not None:
-            self._check_shape("books", np.shape(books), (rows, n))
-
-    def _check_shape(self, what: str, met: tuple[int, ...], expected: tuple[int, ...]) -> None:
-        # Compiled code does not check bounds: a wrong shape would read and write foreign memory.
-        if met != expected:
-            raise ConfigError(f"engine: {what} of shape {met}, expected {expected} for {len(self.assets)} assets")
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         s = self._state

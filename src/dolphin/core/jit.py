@@ -32,8 +32,8 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
 """IEEE division (x/0 is inf, not an error); the interpreter lock is let go; no allocation."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_KERNEL_ROOMS = ("core", "scan", "book", "risk", "alpha")
-WITHOUT_KERNELS = ("risk/forewarner",)
+_KERNEL_ROOMS = ("core", "scan", "book", "risk", "alpha", "exchange")
+WITHOUT_KERNELS = ("risk/forewarner", "exchange/sim")
 """Folders of those rooms that hold no kernel, so that an edit there compiles nothing anew."""
 _lock = threading.RLock()
 

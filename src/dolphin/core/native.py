@@ -129,13 +129,17 @@ class Entry:
         self._check([*[0] * leading, *args], parts)
         values = b"".join([part.raw for part in parts])
         block = ctypes.create_string_buffer(values, len(values))
-        place, run, keep = struct.Struct(f"={leading}q").pack_into, self._run, parts
+        place, native, result = struct.Struct(f"={leading}q").pack_into, self._native, ctypes.c_int64(0)
+        where = ctypes.byref(result)
 
         def call(*first: int) -> int:
             place(block, 0, *first)
-            return run(block)
+            status = native(block, where)
+            if status != 0:
+                raise DolphinError(f"native call: {self.name} failed with status {status}")
+            return result.value
 
-        call.__dict__["arguments"] = keep  # their arrays must outlive the addresses in the block
+        call.__dict__["arguments"] = parts  # their arrays must outlive the addresses in the block
         return call
 
     def _check(self, args: Sequence[Any], parts: Sequence[Flat]) -> None:

@@ -127,11 +127,11 @@ class Replay:
 
     def __init__(self, spec: BacktestSpec, layers: Layers | None = None) -> None:
         self._started = time.perf_counter()
-        self.spec = spec
+        self.spec, params, direction = spec, spec.params(), spec.direction()
         whole = Archive.open(spec.data)
         self.archive = whole.select(spec.first, spec.last)
         self._layers = layers or Layers.of(spec)
-        self._engine = NDAlphaEngine(spec.params(), self.archive.assets, spec.direction(), spec.capital)
+        self._engine = NDAlphaEngine(params, self.archive.assets, direction, spec.capital)
         self._layers.attach(self._engine)
         self._trades: list[NDArray[Any]] = []
         self._record = DayRecord(whole, self.archive, spec.capital)

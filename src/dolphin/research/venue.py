@@ -70,6 +70,7 @@ class VenueReport:
     refused: Mapping[str, int]
     withheld: Mapping[str, int]
     logged_events: int
+    lost_events: int
     uncovered: tuple[str, ...] = ()
     bridge: Bridge | None = None
 
@@ -91,6 +92,7 @@ class VenueReport:
             "entries_withheld": dict(self.withheld),
             "orders_refused": dict(self.refused),
             "events_logged": self.logged_events,
+            "events_lost": self.lost_events,
         }
 
 
@@ -144,6 +146,7 @@ def run_venue_backtest(
     without NautilusTrader, DataError for an instrument that is missing, DolphinError when engine and account disagree.
     """
     require_nautilus()
+    spec.params(), spec.direction()  # a bad spec is refused before data are read
     started = time.perf_counter()
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
@@ -177,16 +180,17 @@ def run_venue_backtest(
     trades = as_trades(run.trips, spec.capital)
     result = record.result(native, run.engine, layers, trades, time.perf_counter() - started)
     report = VenueReport(
-        options.model,
-        table,
-        rates,
-        run.trips,
-        run.balance,
-        run.skipped,
-        run.refused,
-        run.counts.withheld,
-        run.logged_events,
-        () if rates is None else rates.uncovered(archive.assets, *_span(archive)),
+        model=options.model,
+        table=table,
+        funding=rates,
+        trips=run.trips,
+        balance=run.balance,
+        skipped=run.skipped,
+        refused=run.refused,
+        withheld=run.counts.withheld,
+        logged_events=run.logged_events,
+        lost_events=run.lost_events,
+        uncovered=() if rates is None else rates.uncovered(archive.assets, *_span(archive)),
     )
     return replace(result, venue=report)
 

@@ -20,6 +20,7 @@ class VenueModel(msgspec.Struct, frozen=True, kw_only=True):
     order is at the venue; the price moves on meanwhile, in a straight line to the next bar's. `leverage`: the
     account's setting. `stop_pct`: distance of the protective stop from the entry, as a fraction; None for none.
     `grid`: "venue" rounds prices outwards to the instrument's tick, "data" leaves them as recorded.
+    `largest_order`: an entry is cut to the instrument's largest market order.
     """
 
     fees: bool = True
@@ -29,6 +30,7 @@ class VenueModel(msgspec.Struct, frozen=True, kw_only=True):
     leverage: int = 10
     stop_pct: float | None = 0.05
     grid: Literal["venue", "data"] = "venue"
+    largest_order: bool = True
 
     def check(self, bar_seconds: float) -> None:
         """Raise ConfigError for values that no venue has."""
@@ -54,7 +56,9 @@ class VenueModel(msgspec.Struct, frozen=True, kw_only=True):
         return told
 
 
-FRICTIONLESS = VenueModel(fees=False, spread_bps=0.0, slippage_bps=0.0, latency_ms=0.0, stop_pct=None, grid="data")
+FRICTIONLESS = VenueModel(
+    fees=False, spread_bps=0.0, slippage_bps=0.0, latency_ms=0.0, stop_pct=None, grid="data", largest_order=False
+)
 """Fills at the decision price: what a replay with `--friction none` assumes."""
 
 

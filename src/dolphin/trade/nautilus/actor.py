@@ -93,7 +93,13 @@ class DolphinActor(Strategy):
             self._hooks.attach(self.engine)
         self.fills = Fills(self.engine)
         self.desk = OrderDesk(
-            self, self.fills, self._traded, side=int(direction), leverage=config.leverage, stop_pct=config.stop_pct
+            self,
+            self.fills,
+            self._traded,
+            side=int(direction),
+            leverage=config.leverage,
+            stop_pct=config.stop_pct,
+            largest_order=config.largest_order,
         )
         core = self.engine.state.core.base.view(np.ndarray)
         self._boost, self._beta, self._red = (memoryview(core[name]) for name in ("boost", "beta", "mc_red"))

@@ -18,6 +18,7 @@ from nautilus_trader.model.objects import Money
 from numpy.typing import NDArray
 
 from dolphin.alpha.engine import NDAlphaEngine
+from dolphin.core.clock import ns_to_iso
 from dolphin.core.errors import DataError, DolphinError
 from dolphin.market.fundingfiles import FUNDING_EVENT
 from dolphin.market.instruments import Instrument
@@ -55,7 +56,8 @@ class VenueSpec:
 @dataclass(frozen=True, eq=False)
 class VenueRun:
     """What the run left. `trips` are ROUND_TRIP records; `balance` the account's USDT at the end; `skipped` and
-    `refused` count entries not made and orders turned down, by reason."""
+    `refused` count entries not made and orders turned down, by reason; `lost_events` those that the log could not
+    take."""
 
     trips: NDArray[Any]
     engine: NDAlphaEngine
@@ -65,6 +67,7 @@ class VenueRun:
     refused: Mapping[str, int]
     left_behind: Mapping[str, Any] | None
     logged_events: int
+    lost_events: int = 0
 
 
 def run_venue(
@@ -92,8 +95,11 @@ def run_venue(
         engine.run(start=int(first.ts_ns[0]))
         market.finish()
         account = engine.portfolio.account(VENUE)
-        if actor.counts.bars == 0:
-            raise DolphinError("venue run: no scan reached the actor")
+        if not market.ended or actor.counts.bars != market.scans:  # Nautilus stops in silence when an account fails
+            raise DolphinError(
+                f"venue run: NautilusTrader stopped after {actor.counts.bars} bars, at "
+                f"{ns_to_iso(engine.kernel.clock.timestamp_ns())}; expected all of them"
+            )
         if spec.reports is not None:
             write_venue_reports(market.orders, market.positions, account, spec.reports)
         return VenueRun(
@@ -104,7 +110,8 @@ def run_venue(
             skipped=dict(actor.desk.skipped),
             refused=dict(actor.desk.refused),
             left_behind=actor.left_behind,
-            logged_events=0 if logger is None else logger.events,
+            logged_events=0 if logger is None else logger.events - logger.lost,
+            lost_events=0 if logger is None else logger.lost,
         )
     finally:
         engine.dispose()
@@ -138,6 +145,7 @@ def _add_traders(
         bar_seconds=spec.bar_seconds,
         leverage=spec.model.leverage,
         stop_pct=spec.model.stop_pct,
+        largest_order=spec.model.largest_order,
     )
     actor = DolphinActor(config, assets, grid, hooks)
     engine.add_strategy(actor)

@@ -10,7 +10,7 @@ from nautilus_trader.model.currencies import USDT
 from nautilus_trader.model.enums import CurrencyType
 from nautilus_trader.model.identifiers import InstrumentId, Symbol, Venue
 from nautilus_trader.model.instruments import CryptoPerpetual
-from nautilus_trader.model.objects import FIXED_PRECISION, Currency, Money, Price, Quantity
+from nautilus_trader.model.objects import FIXED_PRECISION, Currency, Price, Quantity
 
 from dolphin.market.instruments import Instrument
 from dolphin.trade.venue import VenueModel
@@ -52,8 +52,9 @@ def _perpetual(terms: Instrument, model: VenueModel) -> CryptoPerpetual:
         size_precision=terms.qty_decimals,
         price_increment=Price.from_str(f"{tick:.{decimals}f}"),
         size_increment=Quantity.from_str(f"{terms.lot:.{terms.qty_decimals}f}"),
-        min_quantity=Quantity.from_str(f"{terms.min_qty:.{terms.qty_decimals}f}"),
-        min_notional=Money(terms.min_notional, USDT),
+        # The least that may be opened is the desk's to check: here it would hold back the rest of a position, too.
+        min_quantity=None,
+        min_notional=None,
         # Binance asks notional / leverage; Nautilus multiplies that with this rate.
         margin_init=Decimal(1),
         margin_maint=terms.maint_margin,

@@ -6,6 +6,7 @@ trades_<ts>.csv      every order and position event, one line each, on disk befo
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from pathlib import Path
@@ -23,6 +24,9 @@ COLUMNS = (
     *("timestamp", "event", "instrument", "client_order_id", "venue_order_id", "side", "type", "quantity", "price"),
     *("commission", "reason", "position_id", "realized_pnl", "event_id"),
 )
+
+_FIRST = 10
+"""Before anybody acts on an event, it is written down: so a fill stands above the stop that was sent because of it."""
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "instrument": ("instrument_id",),
@@ -51,7 +55,8 @@ class TradeLoggerConfig(ActorConfig, frozen=True):
 class TradeLoggerActor(Actor):
     """Writes the session's settings and every order and position event as it happens.
 
-    A file that cannot be written is told of in the log and does not stop the session.
+    A file that cannot be written is told of in the log and does not stop the session. `events` counts what happened,
+    `lost` what of it could not be written.
     """
 
     def __init__(self, config: TradeLoggerConfig) -> None:
@@ -74,8 +79,8 @@ class TradeLoggerActor(Actor):
             self._file.flush()
         except OSError as error:
             self._failed(error)
-        self.msgbus.subscribe("events.order.*", self._on_event)
-        self.msgbus.subscribe("events.position.*", self._on_event)
+        for topic in ("events.order.*", "events.position.*"):
+            self.msgbus.subscribe(topic, self._on_event, priority=_FIRST)
 
     def _on_event(self, event: Any) -> None:
         self.events += 1
@@ -83,8 +88,10 @@ class TradeLoggerActor(Actor):
             self.lost += 1
             return
         row = [ns_to_iso(event.ts_event) if event.ts_event else "", type(event).__name__]
+        more = getattr(event, "options", None) or {}  # what only some kinds of orders have, a stop's trigger among it
         for names in _FIELDS.values():
-            value = next((v for v in (getattr(event, name, None) for name in names) if v is not None), "")
+            found = (getattr(event, name, more.get(name)) for name in names)
+            value = next((v for v in found if v is not None), "")
             row.append(getattr(value, "name", None) or str(value))
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(row)
@@ -96,7 +103,10 @@ class TradeLoggerActor(Actor):
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what is still in its buffer cannot be written either
+                file.close()
         self.log.error(f"trade log: {self.config.folder} cannot be written ({error.strerror}); going on without")
 
     def on_stop(self) -> None:

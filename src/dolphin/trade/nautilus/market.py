@@ -8,7 +8,6 @@ the price between the two bars around that instant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from dolphin.core.codes import ExitReason
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.instruments import Traded
 from dolphin.trade.nautilus.scans import CUT_TYPE, SCAN_TYPE, Cut, Scan
+from dolphin.trade.quotes import beyond, bid_ask
 from dolphin.trade.venue import VenueModel
 
 _DEPTH = 1e9
@@ -40,8 +40,10 @@ _DEPTH = 1e9
 _AHEAD = 8
 """Quotes of a held instrument made at a time."""
 
-_HALF_BPS = 0.5e-4
-_TINY = 1e-9  # ticks: a price that lies on the tick but for floating point stays there
+_CUTS = 5
+"""How often the end of the market is told, two latencies apart: to an entry under way, its exit and their stop
+(docs/decisions/0039)."""
+
 _NEVER = 2**63 - 1
 
 Charge = Callable[[int, float], None]
@@ -71,6 +73,7 @@ class VenueMarket(SimulationModule):
     A held instrument's quote is stamped one nanosecond before the bar that it belongs to: a stop at the venue goes off
     before the scan made from that price is known. Causality: a decision at a bar sees nothing of this; only an order
     under way is moved, by the price between this bar and the next. `funding` are FUNDING_EVENT records in time order.
+    `scans` counts the bars handed out, and `ended` says that those were all.
     """
 
     def __init__(self, first: Link, assets: Sequence[Traded], model: VenueModel, funding: NDArray[Any]) -> None:
@@ -78,7 +81,7 @@ class VenueMarket(SimulationModule):
         self._assets, self._model, self._funding = assets, model, funding
         self._columns = {each.id: column for column, each in enumerate(assets)}
         self._at = first
-        self._last = np.full(len(assets), np.nan)
+        self._last = np.full(len(assets), np.nan)  # prices of the days before: never of a bar that is yet to come
         self._quoted = np.full(len(assets), -1, np.int64)
         self._held: dict[int, int] = {}
         self._streams = 0
@@ -87,6 +90,7 @@ class VenueMarket(SimulationModule):
         self._engine: BacktestEngine | None = None
         self._charge: Charge | None = None
         self._closed: list[PositionId] = []
+        self.scans, self.ended = 0, False
         self.orders: list[Order] = []
         self.positions: list[Position] = []
 
@@ -104,10 +108,14 @@ class VenueMarket(SimulationModule):
             data = [CustomData(SCAN_TYPE, Scan(block, row, ts)) for row, ts in enumerate(block.ts_ns.tolist())]
             if after is None or (after.block.day - block.day).days != 1:
                 reason = ExitReason.END_OF_DATA if after is None else ExitReason.DATA_GAP
-                data.append(CustomData(CUT_TYPE, Cut(reason, int(block.ts_ns[-1]))))
+                step = 2 * latency_ns(self._model)
+                cuts = range(_CUTS if step else 1)
+                data += [CustomData(CUT_TYPE, Cut(reason, int(block.ts_ns[-1]) + k * step)) for k in cuts]
+            self.scans += block.rows
             yield data
             # Asked for more as the last of these is handed out: the days before are done with.
             self._at, link = link, after
+        self.ended = True
 
     def _on_order(self, event: Any) -> None:
         """An order is on its way: the venue must have a price for it, now and when it arrives."""
@@ -172,6 +180,9 @@ class VenueMarket(SimulationModule):
                 row += _AHEAD
                 if len(valid):
                     yield self._quotes(column, prices[valid], stamps)
+            known = block.closes[block.closes[:, column] > 0.0, column]
+            if len(known):
+                self._last[column] = known[-1]
             link, row = link.next(), 0
 
     def _stream(self, quotes: Iterator[list[QuoteTick]]) -> None:
@@ -194,10 +205,10 @@ class VenueMarket(SimulationModule):
         known = block.closes[: row + 1, column]
         valid = np.flatnonzero(known > 0.0)
         price = float(known[valid[-1]]) if len(valid) else float(self._last[column])
+        self._last[column] = price
         ts, follows = int(block.ts_ns[row]), self._follows(link, row, column)
         if now > ts and follows is not None:
             price += (follows[1] - price) * (now - ts) / (follows[0] - ts)
-        self._last[column] = price
         return price
 
     def _follows(self, link: Link, row: int, column: int) -> tuple[int, float] | None:
@@ -211,14 +222,11 @@ class VenueMarket(SimulationModule):
         return (stamp, close) if close > 0.0 else None
 
     def _quotes(self, column: int, prices: NDArray[np.float64], stamps: NDArray[np.int64]) -> list[QuoteTick]:
-        """Bid and ask around `prices`, rounded away from them to the tick where the model asks for that."""
-        perpetual, half = self._assets[column].perpetual, prices * self._model.spread_bps * _HALF_BPS
-        bid, ask = prices - half, prices + half
-        if self._model.grid == "venue":
-            tick = float(self._assets[column].terms.tick)
-            bid, ask = np.floor(bid / tick + _TINY) * tick, np.ceil(ask / tick - _TINY) * tick
-            bid = np.maximum(bid, tick)
-        self._last[column], self._quoted[column] = prices[-1], stamps[-1]
+        """Bid and ask around `prices`, on the tick where the model asks for that."""
+        perpetual = self._assets[column].perpetual
+        tick = float(self._assets[column].terms.tick) if self._model.grid == "venue" else None
+        bid, ask = bid_ask(prices, stamps, self._model.spread_bps, tick)
+        self._quoted[column] = stamps[-1]
         depth, at = np.full(len(prices), _DEPTH), stamps.astype(np.uint64)
         made: list[QuoteTick] = QuoteTick.from_raw_arrays_to_list(
             perpetual.id, perpetual.price_precision, perpetual.size_precision, bid, ask, depth, depth, at, at
@@ -226,9 +234,12 @@ class VenueMarket(SimulationModule):
         return made
 
     def pre_process(self, data: Any) -> None:
-        """Before a quote reaches the book: what was due until then is charged on what is held until then."""
+        """Before a quote reaches the book: what was due until then is charged on what is held until then. Whoever is
+        filled by this quote, a stop say, must find it in the cache, where Nautilus puts it only afterwards."""
         if data.ts_init >= self._due_ns:
             self._settle_funding(data.ts_init)
+        if isinstance(data, QuoteTick):
+            self.cache.add_quote_tick(data)
 
     def process(self, ts_now: int) -> None:
         """After everything that happened at `ts_now`."""
@@ -249,11 +260,16 @@ class VenueMarket(SimulationModule):
                 if position.ts_opened >= due:
                     continue
                 mark = float(payment["mark"])
-                price = mark if mark > 0.0 else float(self._last[column])
+                price = mark if mark > 0.0 else self._mid(column)
                 paid = Money(-float(payment["rate"]) * position.signed_qty * price, USDT)
                 self.exchange.adjust_account(paid)
                 if self._charge is not None:
                     self._charge(column, paid.as_double())
+
+    def _mid(self, column: int) -> float:
+        """The middle of the venue's market as it stands."""
+        quote = self.cache.quote_tick(self._assets[column].id)
+        return 0.5 * (quote.bid_price.as_double() + quote.ask_price.as_double())
 
     def log_diagnostics(self, logger: Any) -> None:
         """Nothing to add: funding is in the trades."""
@@ -263,20 +279,18 @@ class VenueMarket(SimulationModule):
 
 
 class BpsSlippage(FillModel):
-    """Market orders, and stops once triggered, are filled `bps` beyond the best price, on the tick."""
+    """Market orders, and stops once triggered, are filled `bps` beyond the best price, to the nearest tick."""
 
     def __init__(self, bps: float, ticks: dict[InstrumentId, float]) -> None:
         super().__init__(prob_fill_on_limit=1.0, prob_slippage=0.0)
-        self._beyond, self._ticks = bps * 1e-4, ticks
+        self._bps, self._ticks = bps, ticks
 
     def get_orderbook_for_fill_simulation(self, instrument: Any, order: Any, best_bid: Any, best_ask: Any) -> Any:
         """A book with one price a side; None, the quotes themselves, for orders that wait for a price."""
         if order.order_type not in (OrderType.MARKET, OrderType.STOP_MARKET):
             return None
-        bid, ask = best_bid.as_double() * (1.0 - self._beyond), best_ask.as_double() * (1.0 + self._beyond)
         tick = self._ticks.get(instrument.id)
-        if tick is not None:
-            bid, ask = math.floor(bid / tick + _TINY) * tick, math.ceil(ask / tick - _TINY) * tick
+        bid, ask = beyond(best_bid.as_double(), -self._bps, tick), beyond(best_ask.as_double(), self._bps, tick)
         book = OrderBook(instrument_id=instrument.id, book_type=BookType.L2_MBP)
         size = Quantity(_DEPTH, instrument.size_precision)
         book.add(BookOrder(OrderSide.BUY, instrument.make_price(bid), size, 1), 0, 0)

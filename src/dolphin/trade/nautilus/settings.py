@@ -21,6 +21,7 @@ class DolphinActorConfig(StrategyConfig, frozen=True):
     `profile` is "blue" or "green"; `overrides` are parameter texts as `--set` takes them; `expected_hash` the champion
     hash that must be met. `live_mode`: scans are now, not recorded. `unread_posture`: what an unreadable posture counts
     as. `leverage`: the account's setting. `stop_pct`: distance of the protective stop (fraction), None for none.
+    `largest_order`: entries are cut to the largest market order that the venue takes.
     `flatten_on_stop`: close what is held when stopped, instead of leaving it to its protective stop.
     """
 
@@ -35,6 +36,7 @@ class DolphinActorConfig(StrategyConfig, frozen=True):
     unread_posture: str = "APEX"
     leverage: int = 10
     stop_pct: float | None = 0.05
+    largest_order: bool = True
     flatten_on_stop: bool = False
 
 
