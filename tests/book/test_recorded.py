@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from dolphin.book.layout import BANDS, SNAPSHOT
 from dolphin.book.providers import ArrayBookProvider
 from dolphin.core.clock import NS_PER_S, ns_to_date
 from dolphin.core.records import Record
+from dolphin.market.bookarchive import BookArchive, RecordedBookProvider
+from dolphin.market.bookwriter import BookWriter
 from tests.support.shared import recorded
 
 ASSET = "BTCUSDT"
@@ -91,3 +94,21 @@ def test_a_real_book_has_sane_features(snapshots: Record) -> None:
     stepped = OBFeatureEngine([ASSET], ArrayBookProvider({ASSET: snapshots}))
     rows = [stepped.step_live([ASSET], k, int(at)) for k, at in enumerate(ts_ns)]
     assert b"".join(row.tobytes() for _, row in rows) == books.tobytes()
+
+
+def test_recorded_and_replayed_from_files_the_features_are_the_same(tmp_path: Path) -> None:
+    rows = np.array(list(seconds())).view(np.recarray)
+    with BookWriter(tmp_path, {"made_by": "a test"}, piece_rows=40) as writer:
+        for row in rows:
+            writer.append([ASSET], np.array([row]).view(np.recarray), round(row.timestamp * NS_PER_S))
+    assert writer.counts["taken"] == len(rows)
+    archive = BookArchive.open(tmp_path)
+    engines = [
+        OBFeatureEngine([ASSET], provider)
+        for provider in (ArrayBookProvider({ASSET: rows}), RecordedBookProvider(archive, [ASSET]))
+    ]
+    day = ns_to_date(round(rows.timestamp[0] * NS_PER_S))
+    one, other = (engine.preload_date(day) for engine in engines)
+    assert len(one[0]) == len(rows)
+    assert one[0].tobytes() == other[0].tobytes()
+    assert one[1].tobytes() == other[1].tobytes()

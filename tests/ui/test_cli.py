@@ -137,7 +137,7 @@ def test_backtest_json_is_the_summary(scans: Path, tmp_path: Path, capsys: Captu
 
 def test_why_json(scans: Path, capsys: Capture) -> None:
     told = json_of(capsys, "why", "--data", str(scans), "--at", "2024-01-01T03:00:00Z", "--asset", "XRPUSDT", "--json")
-    assert set(told) == {"bar", "decision", "gates", "entry", "position", "assets"}
+    assert set(told) == {"bar", "decision", "gates", "entry", "position", "assets", "book"}
     assert told["bar"]["timestamp"] == "2024-01-01T03:00:00Z"
     assert [row["asset"] for row in told["assets"]] == ["XRPUSDT"]
 

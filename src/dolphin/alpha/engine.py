@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dolphin.alpha.books import BookEngine, Books, Shelves, check_shape, check_shapes, flat_shelves
 from dolphin.alpha.daily import Breaker, DayPlan, Due, Forewarner, McReport
 from dolphin.alpha.feed import NO_FEED, SensorFeed
 from dolphin.alpha.layout import ASSET_BOOK, BAR, EVENT, F8, MARKET_BOOK, TRADE, Record, pack_params, records
@@ -56,6 +57,7 @@ class NDAlphaEngine:
         self._feed = NO_FEED
         self._flat = self._flatten()
         self._plan = DayPlan()
+        self._books = Books(self.assets)
         self._single: tuple[Rows, F8] | None = None
 
     @property
@@ -173,6 +175,15 @@ class NDAlphaEngine:
         self._feed = NO_FEED if feed is None else feed
         self._single = None
 
+    def set_ob_engine(self, ob: BookEngine | None) -> None:
+        """Let `ob` give the order book of every bar whose caller gives none; None leaves such bars without a book.
+
+        `step_bar` asks it for its bar, `process_bars` and `rows` for all theirs at once, which are then of one UTC day:
+        the same bits either way. It is not part of the snapshot: it has its own. Raises ConfigError when its assets are
+        not the engine's.
+        """
+        self._books.set(ob)
+
     def pre_bar_proxy_update(self, inst50: float, v750: float) -> None:
         """A hook before every step, for engines that size by a proxy of instability; this one has no use for it."""
 
@@ -191,11 +202,14 @@ class NDAlphaEngine:
     ) -> tuple[Record, Record | None]:
         """One bar through the step. Returns its EVENT record and, when a position was closed, the TRADE record.
 
-        `prices` float64 (N,), missing = NaN; `market` one MARKET_BOOK record and `books` N ASSET_BOOK records, or None.
+        `prices` float64 (N,), missing = NaN; `market` one MARKET_BOOK record and `books` N ASSET_BOOK records, or None
+        for what was set with `set_ob_engine`.
         Raises ConfigError when `prices` or `books` are not N.
         """
-        self._check_shape("prices", np.shape(prices), (len(self.assets),))
+        check_shape("prices", np.shape(prices), (len(self.assets),))
         values = (ts_ns, vel_div, v50, v750, int(vol_regime_ok), int(posture), int(AcbUpdate.NONE), 0.0, 0.0)
+        if self._books.is_asked(market, books):
+            market, books = self._books.at_bar(int(self._state.core.bar_idx) + 1, ts_ns)
         if market is None and books is None:
             rows, closes = self._one_row()
             rows.bars.view(np.ndarray)[0] = values
@@ -203,7 +217,7 @@ class NDAlphaEngine:
             closed = rows.step()
             return rows.events.copy()[0], rows.trade.copy()[0] if closed else None
         if books is not None:
-            self._check_shape("books", np.shape(books), (len(self.assets),))
+            check_shape("books", np.shape(books), (len(self.assets),))
         bar = records(BAR, 1)
         bar.view(np.ndarray)[0] = values
         given = None if market is None else np.asarray(market).reshape(1).view(np.recarray)
@@ -215,7 +229,7 @@ class NDAlphaEngine:
         """Rows of one bar, to be written anew at every step, and the prices in them."""
         if self._single is None:
             closes = np.full((1, len(self.assets)), np.nan)
-            self._single = self.rows(records(BAR, 1), closes), closes
+            self._single = self._rows_of(records(BAR, 1), closes, Shelves(None, None)), closes
         rows, _ = self._single
         if len(self._draws.keep[0]) <= int(self._state.core.draws) + 1:
             self._single = None  # the draws have moved
@@ -228,9 +242,12 @@ class NDAlphaEngine:
 
         Arguments as for `process_bars`; the arrays are kept. Raises ConfigError for other shapes.
         """
-        self._check_shapes(bars, closes, markets, books)
+        check_shapes(len(self.assets), bars, closes, Shelves(markets, books))
+        return self._rows_of(bars, closes, self._beside(bars, markets, books))
+
+    def _rows_of(self, bars: Record, closes: F8, beside: Shelves) -> Rows:
         events, trade = records(EVENT, len(bars)), records(TRADE, 1)
-        shelves = self._books_of(markets, books, 0, len(bars))
+        shelves = flat_shelves(beside, 0, len(bars), len(self.assets))
         bars, closes = np.ascontiguousarray(bars).view(np.recarray), np.ascontiguousarray(closes, np.float64)
         call = ENGINE.prepared(
             2,
@@ -248,11 +265,13 @@ class NDAlphaEngine:
     ) -> tuple[Record, Record]:
         """T bars through the same step, compiled end to end: (T EVENT records, the TRADE records closed).
 
-        `bars` (T,) BAR records, `closes` float64 (T, N), `markets` (T,) and `books` (T, N) or None. With a sensor feed
-        the postures acted in are written into `bars`. Raises ConfigError for other shapes.
+        `bars` (T,) BAR records, `closes` float64 (T, N), `markets` (T,) and `books` (T, N), None for what was set with
+        `set_ob_engine`. With a sensor feed the postures acted in are written into `bars`. Raises ConfigError for other
+        shapes.
         """
         rows = len(bars)
-        self._check_shapes(bars, closes, markets, books)
+        check_shapes(len(self.assets), bars, closes, Shelves(markets, books))
+        beside = self._beside(bars, markets, books)
         events, trades = records(EVENT, rows), records(TRADE, max(rows, 1))
         done = closed = 0
         while done < rows:
@@ -269,7 +288,7 @@ class NDAlphaEngine:
                 REPLAY,
                 0,
                 Flat(np.ascontiguousarray(bars[done:end]), np.ascontiguousarray(closes[done:end], np.float64)),
-                self._books_of(markets, books, done, end),
+                flat_shelves(beside, done, end, len(self.assets)),
                 Flat(events[done:end], trades[closed:]),
                 end - done,
             )
@@ -318,14 +337,9 @@ class NDAlphaEngine:
         bar.acb_boost, bar.acb_beta = boost, beta
         return self._enter(action, 0, self._nothing, None, self._unread, 0) == 1
 
-    def _books_of(self, markets: Record | None, books: Record | None, first: int, end: int) -> Flat | None:
-        """The rows of the books given; a side that is not given says "no book" at every bar."""
-        if markets is None and books is None:
-            return None
-        rows, n = end - first, len(self.assets)
-        market = records(MARKET_BOOK, rows) if markets is None else np.ascontiguousarray(markets[first:end])
-        assets = records(ASSET_BOOK, rows * n).reshape(rows, n) if books is None else books[first:end]
-        return Flat(market, np.ascontiguousarray(assets))
+    def _beside(self, bars: Record, markets: Record | None, books: Record | None) -> Shelves:
+        """The book given with `bars`, the next ones, else what `set_ob_engine` set says of them."""
+        return self._books.beside(bars, int(self._state.core.bar_idx) + 1, Shelves(markets, books))
 
     def _enter(self, action: int, reason: int, bars: Flat, books: Flat | None, room: Flat, count: int) -> int:
         """Through the engine's door: `bars` with their closes, `room` for events and trades, `count` bars."""
@@ -379,19 +393,6 @@ class NDAlphaEngine:
     def state_hash(self) -> str:
         """Thirty-two hex digits over the snapshot: equal hashes mean equal engines, bit for bit."""
         return hashlib.blake2b(self.snapshot(), digest_size=16).hexdigest()
-
-    def _check_shapes(self, bars: Record, closes: F8, markets: Record | None, books: Record | None) -> None:
-        rows, n = len(bars), len(self.assets)
-        self._check_shape("closes", np.shape(closes), (rows, n))
-        if markets is not None:
-            self._check_shape("markets", np.shape(markets), (rows,))
-        if books is not None:
-            self._check_shape("books", np.shape(books), (rows, n))
-
-    def _check_shape(self, what: str, met: tuple[int, ...], expected: tuple[int, ...]) -> None:
-        # Compiled code does not check bounds: a wrong shape would read and write foreign memory.
-        if met != expected:
-            raise ConfigError(f"engine: {what} of shape {met}, expected {expected} for {len(self.assets)} assets")
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         s = self._state

@@ -93,7 +93,8 @@ def apply_acb_nb(core: Record, boost: float, beta: float, subday: bool) -> bool:
 
 
 @inlined_kernel
-def _remember_nb(state: EngineState, bar: Record, prices: F8) -> None:
+def remember_nb(state: EngineState, bar: Record, prices: F8) -> None:
+    """Take the bar into the histories: valid prices, vel_div, the count of bars."""
     history, counts = state.history, state.counts
     size = history.shape[0]
     for i in range(prices.shape[0]):
@@ -116,7 +117,8 @@ def last_price_nb(state: EngineState, asset: int) -> float:
 
 
 @inlined_kernel
-def _valid_nb(price: float) -> float:
+def valid_nb(price: float) -> float:
+    """The price, or NaN when it is none."""
     return price if price > 0.0 and price < math.inf else math.nan
 
 
@@ -153,7 +155,7 @@ def close_position_nb(params: Record, state: EngineState, price: float, reason: 
 
 
 @inlined_kernel
-def _note_book_nb(core: Record, market: Record, book: Record) -> None:
+def note_book_nb(core: Record, market: Record, book: Record) -> None:
     """Keep the held asset's book of this bar: a close after the last bar (DATA_GAP, END_OF_DATA) still needs it."""
     core.book_usable = 1 if market.usable != 0 and book.usable != 0 else 0
     core.depth_quality = book.depth_quality
@@ -173,7 +175,7 @@ def _manage_nb(
 ) -> int:
     """Test the open position's exits; close it when one applies; give the reason or NONE."""
     core = state.core
-    _note_book_nb(core, market, book)
+    note_book_nb(core, market, book)
     count_adverse_nb(core, bar.vel_div, params)
     reason = exit_reason_nb(params, core, bar, market, book, price)
     if reason != NONE:
@@ -203,16 +205,26 @@ def _standing_gate_nb(params: Record, core: Record, bar: Record) -> int:
 
 
 @inlined_kernel
-def _choose_nb(params: Record, state: EngineState, prices: F8, books: Record, ranking: Ranking, event: Record) -> int:
+def choose_nb(params: Record, state: EngineState, prices: F8, books: Record, ranking: Ranking, event: Record) -> int:
     """The asset to trade, or −1: the ranking's first, or the fallback column when selection is off."""
     if params.use_asset_selection == 0:
         asset = params.fallback_asset
-        return asset if asset >= 0 and not math.isnan(_valid_nb(prices[asset])) else -1
+        return asset if asset >= 0 and not math.isnan(valid_nb(prices[asset])) else -1
     asset, passed = rank_assets_nb(params, state.history, state.counts, prices, books, ranking)
     event.ranked = passed
     if asset >= 0:
         event.ars = ranking.profiles[asset].ars
     return asset
+
+
+@inlined_kernel
+def leverage_nb(
+    params: Record, strength: float, confirmation: int, size_mult: float, ob_mult: float, posture: int
+) -> float:
+    """The leverage of an entry, from its strength and every multiplier of it."""
+    dc_mult = params.dc_leverage_boost if confirmation == CONFIRM else 1.0
+    base = convex_leverage_nb(strength, params.min_leverage, params.max_leverage, params.leverage_convexity)
+    return final_leverage_nb(base, dc_mult, size_mult, ob_mult, posture, params)
 
 
 @kernel
@@ -228,7 +240,7 @@ def _try_entry_nb(
 ) -> int:
     """Selection, confirmation, book, sizing; opens the position or gives the gate that refused."""
     core, d = state.core, params.direction
-    asset = _choose_nb(params, state, prices, books, ranking, event)
+    asset = choose_nb(params, state, prices, books, ranking, event)
     if asset < 0:
         return SELECTION
     event.asset = asset
@@ -253,9 +265,9 @@ def _try_entry_nb(
         strength, extreme, event.trend_mult, event.bucket_boost, event.streak_mult, params.fraction
     )
     event.market_ob_mult = market_ob_mult_nb(market, d)
-    dc_mult = params.dc_leverage_boost if event.confirmation == CONFIRM else 1.0
-    base = convex_leverage_nb(strength, params.min_leverage, params.max_leverage, params.leverage_convexity)
-    event.leverage = final_leverage_nb(base, dc_mult, core.regime_size_mult, event.market_ob_mult, bar.posture, params)
+    event.leverage = leverage_nb(
+        params, strength, event.confirmation, core.regime_size_mult, event.market_ob_mult, bar.posture
+    )
     event.notional_usd = core.capital * event.fraction * event.leverage
     event.price = prices[asset]
     core.open, core.asset, core.entry_bar, core.entry_ts_ns = 1, asset, core.bar_idx, bar.ts_ns
@@ -264,7 +276,7 @@ def _try_entry_nb(
     core.confidence, core.is_extreme = event.confidence, 1 if extreme else 0
     core.entry_spread = bar.v50 - bar.v750
     core.adverse_bars = 0
-    _note_book_nb(core, market, books[asset])
+    note_book_nb(core, market, books[asset])
     return ENTERED
 
 
@@ -316,14 +328,14 @@ def step_nb(
     core = state.core
     if bar.acb_update != NO_UPDATE:
         apply_acb_nb(core, bar.acb_boost, bar.acb_beta, bar.acb_update == SUBDAY_UPDATE)
-    _remember_nb(state, bar, prices)
+    remember_nb(state, bar, prices)
     strength = strength_nb(bar.vel_div, params.threshold, params.extreme, params.direction)
     beta = stressed_beta_nb(core.beta, market)
     core.regime_size_mult = regime_size_mult_nb(strength, core.boost, beta, core.mc_scale, params.leverage_convexity)
     _blank_nb(event, core, bar)
     if core.open != 0:
         held = core.asset
-        event.exit_reason = _manage_nb(params, state, bar, _valid_nb(prices[held]), market, books[held], draws, trade)
+        event.exit_reason = _manage_nb(params, state, bar, valid_nb(prices[held]), market, books[held], draws, trade)
     else:
         core.subday_exit = 0
     gate = _standing_gate_nb(params, core, bar)

@@ -22,6 +22,7 @@ from dolphin.core.errors import ConfigError, DataError
 from dolphin.core.params import DIRECTIONS, EngineParams, Friction, build_params
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
+from dolphin.research.books import BookRun, BookSource, no_book_notes
 from dolphin.research.circuit import BreakerRun
 from dolphin.research.layers import Layers
 from dolphin.research.reportdata import MAX_POINTS, decimate
@@ -42,9 +43,9 @@ DaySink = Callable[[ScanDay, Record], None]
 class BacktestSpec:
     """What to run. `overrides` are `--set` texts; `first` and `last` are days, both included.
 
-    Three layers, each off when None: `factors`, a folder of factor files, turns the circuit breaker on (else boost 1
+    Four layers, each off when None: `factors`, a folder of factor files, turns the circuit breaker on (else boost 1
     and beta 0); `forewarner`, a model's folder, has every day judged; `sensors` turns the survival stack on (else
-    APEX).
+    APEX); `book`, recorded books or the mock, gives the engine its order book (else the legacy draw applies).
     """
 
     data: Path
@@ -57,6 +58,7 @@ class BacktestSpec:
     factors: Path | None = None
     forewarner: Path | None = None
     sensors: SensorSource | None = None
+    book: BookSource | None = None
 
     def direction(self) -> Direction:
         """The profile's direction; ConfigError for an unknown profile."""
@@ -97,6 +99,7 @@ class BacktestResult:
     breaker: BreakerRun | None = None
     gate: GateRun | None = None
     survival: SurvivalRun | None = None
+    book: BookRun | None = None
     venue: VenueReport | None = None
 
 
@@ -175,6 +178,7 @@ class DayRecord:
     ) -> BacktestResult:
         """The run as a whole, after its last day; `trades` are TRADE records."""
         core = engine.state.core
+        bookless = no_book_notes(spec.friction) if layers.book is None else ()
         return BacktestResult(
             spec=spec,
             params=engine.params,
@@ -192,10 +196,11 @@ class DayRecord:
             capital_end=engine.capital,
             state_hash=engine.state_hash(),
             wall_s=wall_s,
-            notes=(*self._notes.lines(), *layers.notes()),
+            notes=(*self._notes.lines(), *bookless, *layers.notes()),
             breaker=None if layers.breaker is None else layers.breaker.run(),
             gate=None if layers.gate is None else layers.gate.run(),
             survival=None if layers.survival is None else layers.survival.run(),
+            book=None if layers.book is None else layers.book.run(),
         )
 
 

@@ -14,10 +14,8 @@ from dolphin.research.backtest import Advance, BacktestResult, BacktestSpec, Day
 from dolphin.research.layers import Layers
 from dolphin.research.metrics import TradeTable
 
-PARTS = ("acb", "mc", "survival")
-"""The layers by name: circuit breaker, forewarner, survival stack."""
-
-FULL = "+".join(PARTS)
+PARTS = ("acb", "mc", "survival", "book")
+"""The layers by name: circuit breaker, forewarner, survival stack, order book."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,20 @@ class Difference:
     drawdown: float
 
 
-def parse_layers(text: str) -> tuple[str, ...]:
-    """`none,acb,acb+mc,full` as names in that order, each spelled in one way; `full` is all of them.
+def every_layer(*, book: bool) -> tuple[str, ...]:
+    """What `full` stands for: all layers, the order book where there is one."""
+    return PARTS if book else PARTS[:-1]
+
+
+def parse_layers(text: str, *, book: bool = False) -> tuple[str, ...]:
+    """`none,acb,acb+mc,full` as names in that order, each spelled in one way; `full` is all of them, with `book` the
+    order book too.
 
     Raises ConfigError for a name that is none, one named twice, or fewer than two.
     """
     names = []
     for item in text.split(","):
-        name = _spelled(item.strip(), text)
+        name = _spelled(item.strip(), text, every_layer(book=book))
         if name in names:
             raise ConfigError(f"--compare {text}: {item.strip()} is named twice; keep one of them")
         names.append(name)
@@ -57,17 +61,17 @@ def parse_layers(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _spelled(item: str, text: str) -> str:
+def _spelled(item: str, text: str, every: tuple[str, ...]) -> str:
     if item == "none":
         return item
-    parts = PARTS if item == "full" else tuple(item.split("+"))
+    parts = every if item == "full" else tuple(item.split("+"))
     unknown = [part for part in parts if part not in PARTS]
     if unknown or len(set(parts)) != len(parts):
         what = repr(unknown[0]) if unknown else f"{item!r}, with a layer twice,"
         raise ConfigError(f"--compare {text}: {what} is no layer; expected none, {', '.join(PARTS)}, full, or some of "
                           "them joined by +, such as none,acb,acb+mc,full")  # fmt: skip
-    chosen = "+".join(part for part in PARTS if part in parts)
-    return "full" if chosen == FULL else chosen
+    chosen = tuple(part for part in PARTS if part in parts)
+    return "full" if chosen == every else "+".join(chosen)
 
 
 def layer_specs(spec: BacktestSpec, names: Sequence[str]) -> dict[str, BacktestSpec]:
@@ -78,8 +82,10 @@ def layer_specs(spec: BacktestSpec, names: Sequence[str]) -> dict[str, BacktestS
     """
     specs = {}
     for name in names:
-        parts = PARTS if name == "full" else tuple(name.split("+"))
-        for part, value, option in (("acb", spec.factors, "--factors"), ("mc", spec.forewarner, "--forewarner")):
+        parts = every_layer(book=spec.book is not None) if name == "full" else tuple(name.split("+"))
+        for part, value, option in (
+            ("acb", spec.factors, "--factors"), ("mc", spec.forewarner, "--forewarner"), ("book", spec.book, "--book"),
+        ):  # fmt: skip
             if part in parts and value is None:
                 raise ConfigError(f"--compare: {name} needs {option}; give it, or leave {name} out")
         specs[name] = replace(
@@ -87,6 +93,7 @@ def layer_specs(spec: BacktestSpec, names: Sequence[str]) -> dict[str, BacktestS
             factors=spec.factors if "acb" in parts else None,
             forewarner=spec.forewarner if "mc" in parts else None,
             sensors=(spec.sensors or "own") if "survival" in parts else None,
+            book=spec.book if "book" in parts else None,
         )
     return specs
 

@@ -1,4 +1,4 @@
-"""The risk layers around one replayed engine: circuit breaker, forewarner, survival stack, whichever are on."""
+"""The layers around one replayed engine: circuit breaker, forewarner, survival stack, order book, as they are on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.layout import Record
 from dolphin.market.archive import Archive
 from dolphin.market.tables import ScanDay
+from dolphin.research.books import BookReplay
 from dolphin.research.circuit import DailyBreaker
 from dolphin.research.survival import SurvivalReplay
 
@@ -25,13 +26,14 @@ class Layers:
     breaker: DailyBreaker | None
     gate: DailyGate | None
     survival: SurvivalReplay | None
+    book: BookReplay | None = None
 
     @classmethod
     def of(cls, spec: BacktestSpec) -> Layers:
         """Read whatever `spec` names; raises DataError or ConfigError for what cannot be used."""
         whole = Archive.open(spec.data)
         archive = whole.select(spec.first, spec.last)
-        breaker = gate = survival = None
+        breaker = gate = survival = book = None
         if spec.factors is not None:
             breaker = DailyBreaker(spec.factors, archive.days)
             breaker.learn_earlier(whole)
@@ -41,7 +43,9 @@ class Layers:
             gate = DailyGate(spec.forewarner, spec.params(), spec.direction())
         if spec.sensors is not None:
             survival = SurvivalReplay(spec.sensors, archive)
-        return cls(breaker, gate, survival)
+        if spec.book is not None:
+            book = BookReplay(spec.book, archive)
+        return cls(breaker, gate, survival, book)
 
     def attach(self, engine: NDAlphaEngine) -> None:
         """Let the engine ask them."""
@@ -49,6 +53,8 @@ class Layers:
         if self.gate is not None:
             engine.set_mc_forewarner(self.gate.warner, self.gate.base)
         engine.set_survival(None if self.survival is None else self.survival.feed)
+        if self.book is not None:
+            self.book.attach(engine)
 
     def begin_day(self, scans: ScanDay) -> None:
         """Before the day's bars run."""
@@ -64,8 +70,10 @@ class Layers:
             self.gate.take(scans.day, boost, cast("Report", engine.mc_report))
         if self.survival is not None:
             self.survival.take(scans, events)
+        if self.book is not None:
+            self.book.take(scans, events, engine)
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
-        parts = (self.breaker, self.gate, self.survival)
+        parts = (self.breaker, self.gate, self.survival, self.book)
         return tuple(note for part in parts if part is not None for note in part.notes())

@@ -71,6 +71,29 @@ class SurvivalSeries:
 
 
 @dataclass(frozen=True, eq=False)
+class BookSeries:
+    """The order book over a run with one.
+
+    `ts_ns` int64 (P,), strictly increasing, with `imbalance` (the market's median, NaN without a usable book) and
+    `cascade` (assets in a cascade, 0 without), float64 (P,) each, thinned by `decimate`. `spell_ns` int64 (S,) are the
+    stamps at which `spell_state` int64 (S,) begin, 0 no usable book, 1 calm, 2 neither, 3 stress, and `end_ns` is the
+    last bar's: between them the state is exact, not thinned.
+    """
+
+    ts_ns: NDArray[np.int64]
+    imbalance: NDArray[np.float64]
+    cascade: NDArray[np.float64]
+    spell_ns: NDArray[np.int64]
+    spell_state: NDArray[np.int64]
+    end_ns: int
+
+    def __post_init__(self) -> None:
+        """Refuse columns of unequal length."""
+        _check_lengths("book", ts_ns=self.ts_ns, imbalance=self.imbalance, cascade=self.cascade)
+        _check_lengths("book", spell_ns=self.spell_ns, spell_state=self.spell_state)
+
+
+@dataclass(frozen=True, eq=False)
 class DailySeries:
     """One row per UTC day that has bars, all (D,).
 
@@ -109,7 +132,8 @@ class ReportData:
     bar_seconds, wall_s, bars_per_s, versions {name: text}, command`; an absent key is shown as absent. `trades` has
     the columns of `metrics.TRADE_COLUMNS`. `gates` counts bars by the first gate that refused (SPEC §12), names of
     `core.codes.Gate`. `notes` are remarks about this run (a gap, a late start), shown word for word. `survival` is None
-    for a run without sensors. `bridge` is `research.bridge.Bridge.plain()` for a venue run set against its replay.
+    for a run without sensors, `book` for one without an order book. `bridge` is `research.bridge.Bridge.plain()` for a
+    venue run set against its replay.
     """
 
     summary: Mapping[str, Any]
@@ -120,6 +144,7 @@ class ReportData:
     thresholds: Thresholds
     notes: tuple[str, ...] = field(default=())
     survival: SurvivalSeries | None = None
+    book: BookSeries | None = None
     bridge: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -152,6 +152,7 @@ def summarise(result: BacktestResult, columns: Mapping[str, NDArray[Any]], comma
         **({} if result.breaker is None else {"acb": [day.plain() for day in result.breaker.days]}),
         **({} if result.gate is None else {"mc": [day.plain() for day in result.gate.days]}),
         **_survival(result, columns),
+        "book": _book(result),
         **_venue(result),
         "state_hash": result.state_hash,
         "wall_s": round(result.wall_s, 4),
@@ -183,6 +184,13 @@ def _survival(result: BacktestResult, columns: Mapping[str, NDArray[Any]]) -> di
     return {"survival": result.survival.plain(result.spec.sensors, result.archive.bar_seconds, halted)}
 
 
+def _book(result: BacktestResult) -> dict[str, Any] | None:
+    """What the order book did; None without one."""
+    if result.book is None or result.spec.book is None:
+        return None
+    return result.book.plain(result.spec.book, result.trades, has_edge=result.params.use_ob_edge)
+
+
 def _venue(result: BacktestResult) -> dict[str, Any]:
     """What the venue did, and the bridge from the replay to it; nothing for a replay."""
     if result.venue is None:
@@ -212,5 +220,6 @@ def report_data(result: BacktestResult, summary: Mapping[str, Any], columns: Map
         ),
         notes=result.notes,
         survival=None if result.survival is None else result.survival.series,
+        book=None if result.book is None else result.book.series,
         bridge=summary.get("bridge"),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dolphin.alpha.engine import NDAlphaEngine
-from dolphin.alpha.layout import ASSET_BOOK, Record, records
+from dolphin.alpha.exits import dynamic_exit_nb
+from dolphin.alpha.layout import ASSET_BOOK, MARKET_BOOK, Record, records
 from dolphin.alpha.selection import rank_assets_nb
 from dolphin.alpha.signal import confirm_direction_nb, price_change_bps_nb
 from dolphin.core.clock import ns_to_date, ns_to_iso
@@ -31,7 +33,8 @@ class Explanation:
 
     `gates` lists every gate in the order of testing as {gate, verdict, met, needed}; the verdict is "passed",
     "refused" or "not reached". `assets` holds the selection's profile of each asset asked for, as if it had been
-    reached."""
+    reached. `book` is the order book at the bar, the market's and that of the asset asked for, held or chosen; None
+    without one."""
 
     bar: dict[str, Any]
     decision: str
@@ -39,6 +42,7 @@ class Explanation:
     entry: dict[str, Any] | None
     position: dict[str, Any] | None
     assets: list[dict[str, Any]]
+    book: dict[str, Any] | None = None
 
 
 def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None, layers: Layers | None = None) -> Explanation:
@@ -52,7 +56,8 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None, layers: La
     if asset is not None and asset not in archive.assets:
         raise ConfigError(f"--asset {asset}: not among the archive's {len(archive.assets)} assets")
     engine = NDAlphaEngine(spec.params(), archive.assets, spec.direction(), spec.capital)
-    (layers or Layers.of(spec)).attach(engine)
+    layers = layers or Layers.of(spec)
+    layers.attach(engine)
     for scans in stream_scans(spec):
         engine.begin_day(scans.day)
         bars = bars_of(scans)
@@ -61,7 +66,7 @@ def explain(spec: BacktestSpec, at_ns: int, asset: str | None = None, layers: La
             continue
         row = _row_of(scans, at_ns)
         engine.process_bars(bars[:row], scans.closes[:row])
-        return _explain_bar(engine, scans, bars, row, asset)
+        return _explain_bar(engine, scans, bars, row, asset, layers)
     raise ConfigError(f"--at {ns_to_iso(at_ns)}: the replay ended before that bar")
 
 
@@ -84,11 +89,17 @@ def _row_of(scans: ScanDay, at_ns: int) -> int:
     raise ConfigError(f"--at {ns_to_iso(at_ns)}: no bar carries that stamp; the nearest is {ns_to_iso(near)}")
 
 
-def _explain_bar(engine: NDAlphaEngine, scans: ScanDay, bars: Record, row: int, asset: str | None) -> Explanation:
-    held = _position(engine, scans.closes[row])
+def _explain_bar(
+    engine: NDAlphaEngine, scans: ScanDay, bars: Record, row: int, asset: str | None, layers: Layers
+) -> Explanation:
+    column, held = int(engine.state.core.asset), _position(engine, scans.closes[row])
     part = slice(row, row + 1)
     events, trades = engine.process_bars(bars[part], scans.closes[part])
     event = events[0]
+    market, books = _book_at(engine, layers)
+    if held is not None:
+        held |= _levels(engine, market, books[column], held["open_return"])
+    shown = engine.assets.index(asset) if asset is not None else max(column, int(event.asset))
     return Explanation(
         bar={
             "timestamp": ns_to_iso(int(event.ts_ns)),
@@ -102,10 +113,11 @@ def _explain_bar(engine: NDAlphaEngine, scans: ScanDay, bars: Record, row: int, 
             "rm": float(event.rm) if np.isfinite(event.rm) else None,
         },
         decision=_decision(engine, event, trades),
-        gates=_gates(engine, event, row),
+        gates=_gates(engine, event, row, _imbalance(market, books, event, layers)),
         entry=_entry(engine, event),
         position=held,
-        assets=_profiles(engine, scans.closes[row], event, asset),
+        assets=_profiles(engine, scans.closes[row], books, asset),
+        book=None if layers.book is None else _book(market, books, engine.assets, shown),
     )
 
 
@@ -123,9 +135,8 @@ def _decision(engine: NDAlphaEngine, event: Record, trades: Record) -> str:
 
 
 def _position(engine: NDAlphaEngine, prices: Any) -> dict[str, Any] | None:
-    """The position as the bar finds it, with the levels that its exits are tested against (base values: no book
-    here)."""
-    core, c = engine.state.core, engine.params.champion
+    """The position as the bar finds it."""
+    core = engine.state.core
     if not core.open:
         return None
     move = (float(prices[int(core.asset)]) - float(core.entry_price)) / float(core.entry_price)
@@ -137,11 +148,43 @@ def _position(engine: NDAlphaEngine, prices: Any) -> dict[str, Any] | None:
         "notional_usd": float(core.notional_usd),
         "leverage": float(core.leverage),
         "open_return": int(engine.direction) * move if np.isfinite(move) else None,
-        "take_profit": c.fixed_tp_pct,
-        "stop_loss": -c.stop_pct,
         "bars_held": int(core.bar_idx + 1 - core.entry_bar),
-        "max_hold_bars": c.max_hold_bars,
     }
+
+
+def _levels(engine: NDAlphaEngine, market: Record, book: Record, open_return: float | None) -> dict[str, Any]:
+    """What the exits of a position are tested against at this bar, the book's say in it (OB-5)."""
+    pnl = np.nan if open_return is None else open_return
+    tp, stop, hold = dynamic_exit_nb(engine.packed_params, market, book, int(engine.direction), pnl)
+    return {"take_profit": float(tp), "stop_loss": -float(stop), "max_hold_bars": int(hold)}
+
+
+def _book_at(engine: NDAlphaEngine, layers: Layers) -> tuple[Record, Record]:
+    """The MARKET_BOOK record and (N,) ASSET_BOOK records of the bar just stepped; unusable without a book."""
+    if layers.book is None:
+        return records(MARKET_BOOK, 1)[0], records(ASSET_BOOK, len(engine.assets))
+    return layers.book.feed.markets[-1], layers.book.feed.books[-1]
+
+
+def _imbalance(market: Record, books: Record, event: Record, layers: Layers) -> str:
+    """What OB-2 reads, in words."""
+    if layers.book is None:
+        return "no book"
+    if event.asset < 0 or not market.usable or not books[int(event.asset)].usable:
+        return "no usable book"
+    book = books[int(event.asset)]
+    return f"imbalance {float(book.imbalance_ma5):+.3f}, persistent {float(book.imbalance_persistence):.2f}"
+
+
+def _book(market: Record, books: Record, assets: Sequence[str], column: int) -> dict[str, Any]:
+    """The book at the bar; None for what has no usable one."""
+    names = ("median_imbalance", "agreement", "cascade_count", "regime_signal", "depth_velocity", "assets")
+    told: dict[str, Any] = {name: market[name].item() if market.usable else None for name in names}
+    if column < 0:
+        return told
+    own = ("depth_quality", "fill_probability", "imbalance_ma5", "imbalance_persistence", "withdrawal_velocity")
+    row = books[column]
+    return told | {"asset": assets[column]} | {name: row[name].item() if row.usable else None for name in own}
 
 
 def _entry(engine: NDAlphaEngine, event: Record) -> dict[str, Any] | None:
@@ -155,7 +198,7 @@ def _entry(engine: NDAlphaEngine, event: Record) -> dict[str, Any] | None:
     }
 
 
-def _gates(engine: NDAlphaEngine, event: Record, row: int) -> list[dict[str, Any]]:
+def _gates(engine: NDAlphaEngine, event: Record, row: int, imbalance: str) -> list[dict[str, Any]]:
     core, p, c = engine.state.core, engine.packed_params, engine.params.champion
     sign = "<" if engine.direction < 0 else ">"
     met = {
@@ -171,7 +214,7 @@ def _gates(engine: NDAlphaEngine, event: Record, row: int) -> list[dict[str, Any
             f"{float(event.chg_bps):.2f} bps over {c.dc_lookback_bars} bars",
             f"not against the trade by more than {c.dc_min_magnitude_bps:g} bps",
         ),
-        Gate.BOOK_IMBALANCE: ("no book", "no strong persistent imbalance against the trade"),
+        Gate.BOOK_IMBALANCE: (imbalance, "no strong persistent imbalance against the trade"),
     }
     refused = Gate(int(event.gate))
     rows = []
@@ -187,11 +230,10 @@ def _halt(core: Record, event: Record) -> str:
     return Posture(int(event.posture)).name + (", forewarner RED" if core.mc_red else "")
 
 
-def _profiles(engine: NDAlphaEngine, prices: Any, event: Record, asset: str | None) -> list[dict[str, Any]]:
+def _profiles(engine: NDAlphaEngine, prices: Any, books: Record, asset: str | None) -> list[dict[str, Any]]:
     """The selection's view of the assets at this bar: the one asked for, else those ranked highest."""
     ranking, p, state = engine.ranking, engine.packed_params, engine.state
-    books = records(ASSET_BOOK, len(engine.assets))
-    rank_assets_nb(p, state.history, state.counts, np.ascontiguousarray(prices), books, ranking)
+    rank_assets_nb(p, state.history, state.counts, np.ascontiguousarray(prices), np.ascontiguousarray(books), ranking)
     order = sorted(
         range(len(engine.assets)), key=lambda i: (ranking.profiles[i].drop != Drop.KEPT, -_score(ranking, i))
     )

@@ -22,4 +22,10 @@ def layer_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         spent = (f"{name} {100.0 * row['share']:.1f} %" for name, row in survival["postures"].items() if row["bars"])
         lines.append(("survival stack", ", ".join(spent)))
         lines.append(("signals halted by the posture", f"{survival['entries_blocked']:,}"))
+    book = summary.get("book")
+    if book is not None:
+        fired = ", ".join(f"{name[3:]}: {rule['fired']:,}" for name, rule in book["rules"].items())
+        share = book["bars_usable"] / book["bars"] if book["bars"] else 0.0
+        lines.append(("order book", f"usable on {100.0 * share:.1f} % of bars"))
+        lines.append(("OB-1 to OB-5 fired", fired))
     return lines

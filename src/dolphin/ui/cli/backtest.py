@@ -28,6 +28,8 @@ Examples:
   dolphin backtest --data days --profile green --set max_hold_bars=60 --out run3 --force
   dolphin backtest --data days --factors factors --out run4
   dolphin backtest --data days --sensors sensors.jsonl --out run5
+  dolphin backtest --data days --book books --out run6
+  dolphin backtest --data days --book books --compare none,book --out books2
   dolphin backtest --data days --factors factors --forewarner model --compare none,acb,acb+mc,full --out layers
   dolphin backtest --data days --engine nautilus --out venue
   dolphin backtest --data days --engine nautilus --funding funding --latency-ms 250 --protective-stop off --out venue2
@@ -55,7 +57,8 @@ with --engine nautilus also Nautilus' own reports (nautilus_*.csv) and the sessi
     "--compare",
     metavar="LAYERS",
     help="Runs side by side, such as none,acb,acb+mc,full: acb is the circuit breaker (--factors), mc the forewarner "
-    "(--forewarner), survival the survival stack (--sensors, else the replay's own), full all three.",
+    "(--forewarner), survival the survival stack (--sensors, else the replay's own), book the order book (--book), "
+    "full all of them, the book where --book is given.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that --out already holds.")
 @json_option
@@ -88,7 +91,7 @@ def backtest(
     archive = whole.select(spec.first, spec.last)
     with run_folder(out, force=force) as folder:
         layers = Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
-        ready_kernels(archive.kind, quiet=as_json)
+        ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress("replaying", bars, "bars", quiet=as_json) as advance:
             summary = _write_run(spec, folder, advance, layers)
@@ -105,12 +108,12 @@ def _compare(spec: BacktestSpec, out: Path, layers: str, force: bool, as_json: b
     from dolphin.research.outputs import RUN_FILES, run_folder
     from dolphin.ui.cli.comparing import show_comparison, write_comparison_run
 
-    names = parse_layers(layers)
+    names = parse_layers(layers, book=spec.book is not None)
     specs = layer_specs(spec, names)
     archive = Archive.open(spec.data).select(spec.first, spec.last)
     with run_folder(out, force=force, files=(*RUN_FILES, *names)) as folder:
         opened = {name: Layers.of(each) for name, each in specs.items()}
-        ready_kernels(archive.kind, quiet=as_json)
+        ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
         bars = sum(archive.entry(day).rows for day in archive.days)
         with progress(f"replaying {len(names)} times", bars, "bars", quiet=as_json) as advance:
             summary = write_comparison_run(specs, folder, command_line(), advance, opened)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dolphin.ui.cli.console import note, progress
 
 
-def ready_kernels(kind: str, *, quiet: bool) -> None:
+def ready_kernels(kind: str, *, quiet: bool, book: bool = False) -> None:
     """Compile what a run over an archive of `kind` needs, with a bar; free when the machine code is on disk."""
     from dolphin.research.warm import compile_steps
 
-    steps = compile_steps(scanning=kind == "prices")
+    steps = compile_steps(scanning=kind == "prices", book=book)
     if not steps:
         return
     if not quiet:

@@ -17,6 +17,7 @@ from dolphin.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dolphin.research.backtest import BacktestSpec
+    from dolphin.research.books import BookSource
     from dolphin.research.survival import SensorSource
 
 
@@ -58,6 +59,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE|own",
         help="Recorded sensor readings, or the replay's own alone: turns the survival stack on.",
     )
+    @click.option(
+        "--book",
+        metavar="DIR|mock",
+        help="Folder of recorded order books, or the mock that never moves: turns OB-1 to OB-5 on.",
+    )
     @functools.wraps(command)
     def with_spec(
         data: Path,
@@ -70,6 +76,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         factors: Path | None,
         forewarner: Path | None,
         sensors: str | None,
+        book: str | None,
         **rest: Any,
     ) -> Any:
         from dolphin.research.backtest import BacktestSpec
@@ -85,6 +92,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             factors=factors,
             forewarner=forewarner,
             sensors=_sensors(sensors),
+            book=_book(book),
         )
         check_spec(spec)
         return command(spec=spec, **rest)
@@ -113,6 +121,12 @@ def _sensors(text: str | None) -> SensorSource | None:
     if text is None:
         return None
     return "own" if text == "own" else Path(text)
+
+
+def _book(text: str | None) -> BookSource | None:
+    if text is None:
+        return None
+    return "mock" if text == "mock" else Path(text)
 
 
 def _assignments(items: tuple[str, ...]) -> dict[str, str]:

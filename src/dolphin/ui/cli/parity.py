@@ -49,7 +49,7 @@ def parity(spec: BacktestSpec, venue: VenueOptions, venue_given: tuple[str, ...]
     archive = Archive.open(spec.data).select(spec.first, spec.last)
     check_venue(spec, venue)
     Layers.of(spec)
-    ready_kernels(archive.kind, quiet=as_json)
+    ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
     bars = sum(archive.entry(day).rows for day in archive.days)
     with progress("comparing", 3 * bars, "bars", quiet=as_json) as advance:
         compared = check_parity(spec, venue, advance)

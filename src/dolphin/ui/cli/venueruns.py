@@ -53,7 +53,7 @@ def venue_backtest(
     check_venue(spec, venue)
     with run_folder(out, force=force, files=(*RUN_FILES, *REPORT_FILES, SESSION)) as folder:
         layers = Layers.of(spec)
-        ready_kernels(archive.kind, quiet=as_json)
+        ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
         bars = sum(archive.entry(day).rows for day in archive.days)
         options = replace(venue, logs=folder / SESSION, reports=folder)
         with (

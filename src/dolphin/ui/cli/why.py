@@ -39,7 +39,7 @@ def why(spec: BacktestSpec, at: str, asset: str | None, as_json: bool) -> None:
     at_ns = iso_to_ns(at, "--at")
     archive = Archive.open(spec.data)
     layers = Layers.of(spec)  # bad factors, models and sensors are refused before anything is compiled
-    ready_kernels(archive.kind, quiet=as_json)
+    ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
     told = explain(spec, at_ns, asset, layers)
     if as_json:
         emit_json(asdict(told))
@@ -60,11 +60,11 @@ def _show(told: Explanation) -> None:
     for gate in told.gates:
         met = "not reached" if gate["met"] is None else gate["met"]
         click.echo(f"  {_MARKS[gate['verdict']]} {gate['gate']:<23} {met:<28} needs {gate['needed']}")
-    for title, values in (("Position held", told.position), ("Entry numbers", told.entry)):
+    for title, values in (("Position held", told.position), ("Entry numbers", told.entry), ("Order book", told.book)):
         if values:
             click.echo(f"\n{title}:")
             for name, value in values.items():
-                click.echo(f"    {name:<18} {_text(value)}")
+                click.echo(f"    {name:<21} {_text(value)}")
     click.echo("\nThe selection's view of the assets at this bar:")
     names = ("asset", "verdict", "action", "ars", "alignment", "noise", "latency", "chg_bps", "confirmation")
     rows = [[_text(row[name]) for name in names] for row in told.assets]

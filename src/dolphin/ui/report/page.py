@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from dolphin.research.reportdata import ReportData
-from dolphin.ui.report import breaker, gate, sections, survival, venue
+from dolphin.ui.report import book, breaker, gate, sections, survival, venue
 from dolphin.ui.report.document import document, serialised
 from dolphin.ui.report.numbers import is_number, level, whole
 from dolphin.ui.report.series import Figure
@@ -30,6 +30,7 @@ def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
         "breaker": lambda: breaker.breaker_figure(data),
         "gate": lambda: gate.gate_figure(data),
         "survival": lambda: survival.survival_figure(data),
+        "book": lambda: book.book_figure(data),
     }
     for name, make in makers.items():
         figure = make()
@@ -93,6 +94,7 @@ def _sections(data: ReportData, charts: Mapping[str, bytes]) -> Iterator[str]:
     yield breaker.section(data)
     yield gate.section(data)
     yield survival.section(data)
+    yield book.section(data)
     yield sections.calendars(data)
     yield sections.by_reason(summary)
     yield sections.gates(data)
