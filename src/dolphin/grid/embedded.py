@@ -25,7 +25,7 @@ from dolphin.grid.checks import CLOSED, check_put, check_value, key_bytes, name_
 from dolphin.grid.embeddedlock import EmbeddedLock
 from dolphin.grid.listeners import Subscription, values_only
 from dolphin.grid.port import Health, Listener, Lock, Stop, Watcher
-from dolphin.grid.store import Store, Write, scan
+from dolphin.grid.store import Store, Write, keys_of
 from dolphin.grid.teller import Teller
 
 DURABLE_BYTES, FAST_BYTES = 1 << 30, 1 << 30
@@ -164,7 +164,16 @@ class EmbeddedGrid:
     def keys(self, name: str) -> list[str]:
         """See Maps."""
         prefix = b"m" + name_bytes(name) + b"\0"
-        return self._call(lambda: sorted(self._store(name).read(lambda txn: [key for key, _ in scan(txn, prefix)])))
+        return self._call(lambda: sorted(self._store(name).read(lambda txn: keys_of(txn, prefix))))
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """The maps that hold anything and the references that are set, sorted: for tools that look at all there is."""
+
+        def names() -> tuple[list[str], list[str]]:
+            maps = {key.partition("\0")[0] for store in self._stores for key in store.read(lambda t: keys_of(t, b"m"))}
+            return sorted(maps), sorted(self._durable.read(lambda txn: keys_of(txn, b"r")))
+
+        return self._call(names)
 
     def watch(self, name: str, watcher: Watcher, key: str | None = None) -> Stop:
         """See Listening. The watcher is called on one thread of this grid; while it runs, no other one is told."""

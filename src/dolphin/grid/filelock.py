@@ -9,8 +9,11 @@ from pathlib import Path
 
 from dolphin.core.errors import GridError
 
+_TRIES = 20
+"""How often a waiter looks again before it sleeps: most holds are over within these 20 µs or so."""
+
 _SHORTEST_S, _LONGEST_S = 2e-5, 1e-3
-"""How long a waiter sleeps before it looks again: at first, and after doubling."""
+"""How long it sleeps before it looks again: at first, and after doubling."""
 
 
 class FileLock:
@@ -37,6 +40,10 @@ class FileLock:
         """Take it when it gets free before `end`, of `time.monotonic`."""
         if self.try_acquire():
             return True
+        for _ in range(_TRIES):
+            os.sched_yield()
+            if self.try_acquire():
+                return True
         pause = _SHORTEST_S
         while (left := end - time.monotonic()) > 0.0:
             time.sleep(min(pause, left))

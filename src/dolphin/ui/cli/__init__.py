@@ -54,6 +54,7 @@ COMMANDS = {
     "parity": ("dolphin.ui.cli.parity:parity", "Compare a replay with the same days inside NautilusTrader."),
     "why": ("dolphin.ui.cli.why:why", "Explain the decision, or the refusal, at one bar."),
     "forewarner": ("dolphin.ui.cli.forewarner:forewarner", "Train the Monte-Carlo forewarner; assess a configuration."),
+    "grid": ("dolphin.ui.cli.grid:grid", "Look at what the processes share; change it by hand."),
     "survival": ("dolphin.ui.cli.survival:survival", "Explain the survival stack: sensors, multiplier, posture."),
 }
 
