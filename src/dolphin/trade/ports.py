@@ -14,8 +14,8 @@ import msgspec
 from dolphin.core.codes import Posture
 from dolphin.core.errors import GridError
 from dolphin.grid.memory import MemoryGrid as MemoryGrid
-
-SAFETY, FEATURES = "DOLPHIN_SAFETY", "DOLPHIN_FEATURES"
+from dolphin.grid.schemas import FEATURES as FEATURES
+from dolphin.grid.schemas import SAFETY as SAFETY
 
 Listener = Callable[[bytes], object]
 """Called with a key's new value, possibly on a foreign thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import queue
 import sys
 import time
@@ -18,12 +19,35 @@ from dolphin.ui.cli.console import emit_json, json_option, note, print_table
 
 if TYPE_CHECKING:
     from dolphin.grid.embedded import EmbeddedGrid
+    from dolphin.grid.port import Event
 
 EPILOG = """\b
 Examples:
   dolphin grid doctor
   dolphin grid get DOLPHIN_SAFETY latest
   dolphin grid watch DOLPHIN_FEATURES latest_eigen_scan
+"""
+GET_EPILOG = """\b
+Examples:
+  dolphin grid get DOLPHIN_SAFETY latest
+  dolphin grid get DOLPHIN_STATE_BLUE
+"""
+WATCH_EPILOG = """\b
+Examples:
+  dolphin grid watch DOLPHIN_FEATURES latest_eigen_scan
+  dolphin grid watch DOLPHIN_HEARTBEAT --seconds 60
+"""
+DUMP_EPILOG = """\b
+Example:
+  dolphin grid dump --out grid.jsonl
+"""
+LOAD_EPILOG = """\b
+Example, what was dumped into a grid of its own:
+  dolphin grid load grid.jsonl --yes --grid restored
+"""
+DOCTOR_EPILOG = """\b
+Example:
+  dolphin grid doctor
 """
 PUT_EPILOG = """\b
 Example, everything flat and halted until it is released:
@@ -62,11 +86,12 @@ def opened(folder: Path, *, make: bool = False) -> Iterator[EmbeddedGrid]:
         one.close()
 
 
-@grid.command(short_help="Print a value, or the keys of a map.")
+@grid.command(short_help="Print a value, or the keys of a map.", epilog=GET_EPILOG)
 @click.argument("name", metavar="MAP")
 @click.argument("key", required=False)
+@json_option
 @grid_option
-def get(name: str, key: str | None, folder: Path) -> None:
+def get(name: str, key: str | None, as_json: bool, folder: Path) -> None:
     """Print the value of KEY in MAP as it is stored, or the keys of MAP, one a line.
 
     Exit code 1 when there is no value, or one that does not decode.
@@ -75,13 +100,19 @@ def get(name: str, key: str | None, folder: Path) -> None:
 
     with opened(folder) as one:
         if key is None:
-            for each in one.keys(name):
-                click.echo(each)
+            keys = one.keys(name)
+            if as_json:
+                emit_json({"map": name, "keys": keys})
+            else:
+                click.echo("".join(each + "\n" for each in keys), nl=False)
             return
         value = one.get(name, key)
     if value is None:
         raise GridError(f"{name}[{key!r}]: there is no value")
-    click.echo(value)
+    if as_json:
+        emit_json({"map": name, "key": key, **_text(value)})
+    else:
+        click.echo(value)
     entry = find(name, key)
     if entry is not None:
         entry.decode(value)
@@ -93,8 +124,9 @@ def get(name: str, key: str | None, folder: Path) -> None:
 @click.argument("value")
 @click.option("--any", "any_key", is_flag=True, help="Take a key that no schema knows.")
 @yes_option
+@json_option
 @grid_option
-def put(name: str, key: str, value: str, any_key: bool, yes: bool, folder: Path) -> None:
+def put(name: str, key: str, value: str, any_key: bool, yes: bool, as_json: bool, folder: Path) -> None:
     """Set KEY in MAP to VALUE; - reads it from standard input.
 
     It must be what the schema of that key expects. Keys that can open or close positions need --yes. The posture goes
@@ -109,20 +141,19 @@ def put(name: str, key: str, value: str, any_key: bool, yes: bool, folder: Path)
         if schemas.SAFETY_LATEST.matches(name, key):
             one.reference(schemas.SAFETY).set(data)
         one.put(name, key, data)
-    note(f"{name}[{key!r}] is set in {folder}")
+    _told(as_json, f"{name}[{key!r}] is set in {folder}", map=name, key=key, **_text(data))
 
 
-@grid.command(short_help="Print changes as they happen.")
+@grid.command(short_help="Print changes as they happen.", epilog=WATCH_EPILOG)
 @click.argument("name", metavar="MAP")
 @click.argument("key", required=False)
 @click.option("--count", type=click.IntRange(min=1), help="End after so many changes.")
 @click.option("--seconds", type=click.FloatRange(min=0.0, min_open=True), help="End after so long.")
+@json_option
 @grid_option
-def watch(name: str, key: str | None, count: int | None, seconds: float | None, folder: Path) -> None:
+def watch(name: str, key: str | None, count: int | None, seconds: float | None, as_json: bool, folder: Path) -> None:
     """Print every change of KEY in MAP, or of every key, one line each, until interrupted: the key, a tab, and the
-    value, or `deleted`."""
-    from dolphin.grid.port import Event
-
+    value, or `deleted`. With --json each line is an object, its value null for a deletion."""
     changes: queue.SimpleQueue[Event] = queue.SimpleQueue()
     end = None if seconds is None else time.monotonic() + seconds
     with opened(folder) as one:
@@ -133,16 +164,17 @@ def watch(name: str, key: str | None, count: int | None, seconds: float | None, 
             while count is None or seen < count:
                 event = changes.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
                 seen += 1
-                click.echo(event.key.encode() + b"\t" + (b"deleted" if event.value is None else event.value))
+                click.echo(_change(event) if as_json else _line(event))
         except (queue.Empty, KeyboardInterrupt):
             return
 
 
-@grid.command(short_help="Write everything to a file.")
+@grid.command(short_help="Write everything to a file.", epilog=DUMP_EPILOG)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write, JSON lines.")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
+@json_option
 @grid_option
-def dump(out: Path, force: bool, folder: Path) -> None:
+def dump(out: Path, force: bool, as_json: bool, folder: Path) -> None:
     """Write every value of every map, and every reference, one JSON object a line."""
     import msgspec
 
@@ -166,14 +198,15 @@ def dump(out: Path, force: bool, folder: Path) -> None:
             if (value := one.reference(name).get()) is not None
         ]
     write_text_atomic(out, "".join(msgspec.json.encode(row).decode() + "\n" for row in rows))
-    note(f"{len(rows)} values in {out}")
+    _told(as_json, f"{len(rows)} values in {out}", file=str(out), values=len(rows))
 
 
-@grid.command(short_help="Read back what dump wrote.")
+@grid.command(short_help="Read back what dump wrote.", epilog=LOAD_EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @yes_option
+@json_option
 @grid_option
-def load(file: Path, yes: bool, folder: Path) -> None:
+def load(file: Path, yes: bool, as_json: bool, folder: Path) -> None:
     """Set every value of FILE, written by `dolphin grid dump`; the grid is made if there is none.
 
     All of it is checked first. What FILE does not name is left as it is.
@@ -182,7 +215,7 @@ def load(file: Path, yes: bool, folder: Path) -> None:
 
     maps: dict[str, dict[str, bytes]] = {}
     references: dict[str, bytes] = {}
-    for number, line in enumerate(read_text(file, "grid values").splitlines(), 1):
+    for number, line in enumerate(_lines(read_text(file, "grid values")), 1):
         try:
             name, key, value = _row(line)
             _check(name, "latest" if key is None else key, value, any_key=True)
@@ -199,10 +232,11 @@ def load(file: Path, yes: bool, folder: Path) -> None:
             one.reference(name).set(value)
         for name, values in maps.items():
             one.put_many(name, values)
-    note(f"{len(touched) + len(references)} values from {file} are set in {folder}")
+    number = len(touched) + len(references)
+    _told(as_json, f"{number} values from {file} are set in {folder}", file=str(file), values=number)
 
 
-@grid.command(short_help="Is the grid sound?")
+@grid.command(short_help="Is the grid sound?", epilog=DOCTOR_EPILOG)
 @json_option
 @grid_option
 def doctor(as_json: bool, folder: Path) -> None:
@@ -242,6 +276,26 @@ def doctor(as_json: bool, folder: Path) -> None:
             click.echo(line)
     if refused:
         raise GridError(f"{folder}: {len(refused)} value{'s are' if len(refused) > 1 else ' is'} refused")
+
+
+def _told(as_json: bool, line: str, **document: object) -> None:
+    if as_json:
+        emit_json(document)
+    else:
+        note(line)
+
+
+def _line(event: Event) -> bytes:
+    return event.key.encode() + b"\t" + (b"deleted" if event.value is None else event.value)
+
+
+def _change(event: Event) -> str:
+    value = {"value": None} if event.value is None else _text(event.value)
+    return json.dumps({"map": event.name, "key": event.key, **value, "sequence": event.sequence})
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []  # other line ends may be inside of values
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -285,8 +339,10 @@ def _row(line: str) -> tuple[str, str | None, bytes]:
     import msgspec
 
     row = msgspec.json.decode(line, type=dict[str, str])
+    if len(row.keys() & {"value", "base64"}) != 1:
+        raise ValueError(f"fields {sorted(row)}; neither value nor base64, or both")
     value = row.pop("value", None)
-    data = value.encode() if value is not None else base64.b64decode(row.pop("base64", ""), validate=True)
+    data = value.encode() if value is not None else base64.b64decode(row.pop("base64"), validate=True)
     if row.keys() == {"reference"}:
         return row["reference"], None, data
     if row.keys() == {"map", "key"}:
