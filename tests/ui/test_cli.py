@@ -60,6 +60,7 @@ def test_the_tree_is_the_documented_one() -> None:
         *("", "data", "data make", "data import", "data download", "data instruments", "data verify"),
         *("factors", "factors import", "survival", "survival explain"),
         *("exchange", "exchange sim", "forewarner", "forewarner train", "forewarner assess"),
+        *("grid", "grid get", "grid put", "grid watch", "grid dump", "grid load", "grid doctor"),
         *("scan", "scan run", "scan certify", "backtest", "parity", "why"),
     }
 
@@ -110,7 +111,20 @@ def imported_by(*args: str) -> set[str]:
     return set(done.stderr.split())
 
 
-HEAVY = {"numba", "pyarrow", "numpy", "plotly", "rich", "aiohttp", "flint", "llvmlite", "sklearn", "scipy", "skops"}
+HEAVY = {
+    "numba",
+    "pyarrow",
+    "numpy",
+    "plotly",
+    "rich",
+    "aiohttp",
+    "flint",
+    "lmdb",
+    "llvmlite",
+    "sklearn",
+    "scipy",
+    "skops",
+}
 
 
 @pytest.mark.parametrize("args", [[*words, "--help"] for words in COMMANDS], ids=" ".join)

@@ -13,8 +13,9 @@ import msgspec
 
 from dolphin.core.codes import Posture
 from dolphin.core.errors import GridError
-
-SAFETY, FEATURES = "DOLPHIN_SAFETY", "DOLPHIN_FEATURES"
+from dolphin.grid.memory import MemoryGrid as MemoryGrid
+from dolphin.grid.schemas import FEATURES as FEATURES
+from dolphin.grid.schemas import SAFETY as SAFETY
 
 Listener = Callable[[bytes], object]
 """Called with a key's new value, possibly on a foreign thread."""
@@ -31,43 +32,6 @@ class GridPort(Protocol):
 
     def listen(self, name: str, key: str, listener: Listener) -> Callable[[], None]:
         """Have `listener` called with every new value; what is returned ends that."""
-
-
-class MemoryGrid:
-    """A `GridPort` in this process: for runs that share nothing, and for tests. `fail` makes every call raise."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], bytes] = {}
-        self.fail = False
-        self._listeners: dict[tuple[str, str], list[Listener]] = {}
-
-    @property
-    def listeners(self) -> int:
-        """How many are listening."""
-        return sum(len(each) for each in self._listeners.values())
-
-    def get(self, name: str, key: str) -> bytes | None:
-        """See GridPort."""
-        self._check()
-        return self.values.get((name, key))
-
-    def put(self, name: str, key: str, value: bytes) -> None:
-        """See GridPort; listeners are called before it returns."""
-        self._check()
-        self.values[name, key] = value
-        for listener in tuple(self._listeners.get((name, key), ())):
-            listener(value)
-
-    def listen(self, name: str, key: str, listener: Listener) -> Callable[[], None]:
-        """See GridPort."""
-        self._check()
-        listeners = self._listeners.setdefault((name, key), [])
-        listeners.append(listener)
-        return lambda: listeners.remove(listener)
-
-    def _check(self) -> None:
-        if self.fail:
-            raise GridError("grid: not reachable; start it, or go on without")
 
 
 class _Safety(msgspec.Struct, frozen=True):
