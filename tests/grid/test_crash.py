@@ -127,6 +127,32 @@ def test_a_lock_is_free_when_its_holder_dies_and_its_token_is_never_given_again(
     assert tokens == sorted(set(tokens))
 
 
+def test_a_fork_of_the_holder_does_not_keep_its_lock_alive(grid: EmbeddedGrid) -> None:
+    source = """
+import warnings
+warnings.simplefilter("ignore")
+lock = grid.lock("x")
+token = lock.acquire()
+child = os.fork()
+if child:
+    say(child)
+    time.sleep(60)
+else:
+    say("child")
+    time.sleep(60)
+"""
+    with running(source, grid.root) as holder:
+        said = {holder.listen(), holder.listen()}
+        (child,) = (int(word) for word in said if word != "child")
+        try:
+            assert grid.lock("x").acquire() == 0
+            os.kill(holder.process.pid, signal.SIGKILL)
+            assert grid.lock("x").acquire(5.0) == 2
+            os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
 def test_a_holder_that_hangs_keeps_the_lock(grid: EmbeddedGrid) -> None:
     with running('say(grid.lock("x").acquire())\ntime.sleep(60)', grid.root) as holder:
         assert int(holder.listen()) == 1
