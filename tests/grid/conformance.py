@@ -227,6 +227,31 @@ class Conformance:
         assert [event.value for event in told] == [b"%d" % n for n in range(25, 50)]
         assert [event.value for event in early] == [b"%d" % n for n in range(50)]
 
+    def test_what_was_written_before_a_listener_came_is_not_told_however_late_it_is_told_to_others(
+        self, one: Grid, two: Grid
+    ) -> None:
+        entered, go_on = threading.Event(), threading.Event()
+        early: list[Event] = []
+        late: list[Event] = []
+
+        def slow(event: Event) -> None:
+            early.append(event)
+            entered.set()
+            assert go_on.wait(10.0)
+
+        one.watch("m", slow)
+        first = threading.Thread(target=lambda: two.put("m", "k", b"0"))
+        first.start()
+        assert entered.wait(10.0)
+        for n in range(1, 5):
+            two.put("m", "k", b"%d" % n)
+        one.watch("m", late.append)
+        two.put("m", "k", b"5")
+        go_on.set()
+        first.join()
+        until(lambda: len(early) == 6 and late)
+        assert [event.value for event in late] == [b"5"]
+
     def test_one_key_and_values_only(self, one: Grid, two: Grid) -> None:
         events: list[Event] = []
         values: list[bytes] = []
