@@ -41,7 +41,7 @@ class PlainMarket(VenueMarket):
         for column, asset in enumerate(self._assets):
             there = closes[:, column] > 0.0
             one = np.ascontiguousarray(closes[there, column])
-            engine.add_data(bars_of_one(asset, one, np.full(len(one), 1e6), stamps[there]), sort=False)
+            engine.add_data(bars_of_one(asset, one, np.full(len(one), 4e9), stamps[there]), sort=False)
         engine.sort_data()
         engine.add_data_iterator("scans", self._scans())
 
