@@ -24,7 +24,7 @@ from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import BacktestResult, BacktestSpec, run_backtest
 from dolphin.research.results import summarise, trade_columns
 from dolphin.research.scanning import scan_archive
-from dolphin.research.venue import VenueOptions, check_parity, check_venue, run_venue_backtest, with_bridge
+from dolphin.research.venue import VenueOptions, VenueTerms, check_parity, run_venue_backtest, with_bridge
 from dolphin.trade.venue import FRICTIONLESS, VenueModel
 from tests.support.forewarner import write_small_model
 from tests.support.runs import price_archive_of, scan_archive_of, scan_days, with_last_signal, write_days
@@ -257,7 +257,7 @@ def test_earlier_decisions_do_not_know_later_days(market: Path) -> None:
 def test_an_asset_without_an_instrument_is_named_before_anything_runs(tmp_path: Path) -> None:
     data = scan_archive_of(tmp_path / "scans", 1, assets=("BTCUSDT", "NEVERUSDT"))
     with pytest.raises(DataError, match="NEVERUSDT"):
-        check_venue(BacktestSpec(data=data), FREE)
+        VenueTerms.of(BacktestSpec(data=data), FREE)
     with pytest.raises(DataError, match="NEVERUSDT"):
         traded(data, FREE)
 
@@ -265,12 +265,12 @@ def test_an_asset_without_an_instrument_is_named_before_anything_runs(tmp_path: 
 def test_leverage_above_an_instruments_limit_is_refused(market: Path) -> None:
     model = VenueModel(leverage=100)
     with pytest.raises(ConfigError, match=r"--account-leverage 100: above the venue's limit for .* expected at most"):
-        check_venue(BacktestSpec(data=market), VenueOptions(model))
+        VenueTerms.of(BacktestSpec(data=market), VenueOptions(model))
 
 
 def test_latency_as_long_as_a_bar_is_refused(market: Path) -> None:
     with pytest.raises(ConfigError, match=r"--latency-ms 60000: expected 0 or more and less than 60000"):
-        check_venue(BacktestSpec(data=market), VenueOptions(VenueModel(latency_ms=60_000.0)))
+        VenueTerms.of(BacktestSpec(data=market), VenueOptions(VenueModel(latency_ms=60_000.0)))
 
 
 def test_without_margin_nothing_is_bought_and_the_run_says_so(tmp_path: Path) -> None:

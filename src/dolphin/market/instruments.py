@@ -149,6 +149,10 @@ class InstrumentTable:
         lines = sorted(_canonical(one) for one in self)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
+    def plain(self) -> dict[str, str]:
+        """Where the values come from, for a record of a run: `source`, `as_of` (ISO), `hash`."""
+        return {"source": self.source, "as_of": self.as_of.isoformat(), "hash": self.identity()}
+
     def select(self, symbols: Iterable[str]) -> tuple[Instrument, ...]:
         """The instruments of `symbols`, in that order; one DataError that names all that are missing, and why."""
         wanted = tuple(symbols)

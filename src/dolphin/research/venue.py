@@ -20,7 +20,7 @@ from dolphin.core.params import champion_hash
 from dolphin.market.archive import Archive
 from dolphin.market.fundingfiles import FundingRates, read_funding
 from dolphin.market.instrumentfiles import load_instruments
-from dolphin.market.instruments import InstrumentTable
+from dolphin.market.instruments import Instrument, InstrumentTable
 from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import (
     Advance,
@@ -57,6 +57,25 @@ class VenueOptions:
 
 
 @dataclass(frozen=True)
+class VenueTerms:
+    """What `VenueOptions` name, read and checked: the table, the assets' instruments in order, recorded funding."""
+
+    table: InstrumentTable
+    instruments: tuple[Instrument, ...]
+    funding: FundingRates | None
+
+    @classmethod
+    def of(cls, spec: BacktestSpec, options: VenueOptions) -> VenueTerms:
+        """Read them for the spec's assets. Raises ConfigError or DataError for whatever a venue run would refuse."""
+        archive = Archive.open(spec.data).select(spec.first, spec.last)
+        options.model.check(archive.bar_seconds)
+        table = load_instruments(options.instruments)
+        instruments = table.select(archive.assets)
+        check_leverage(instruments, options.model)
+        return cls(table, instruments, None if options.funding is None else read_funding(options.funding))
+
+
+@dataclass(frozen=True)
 class VenueReport:
     """What a venue run has beside a replay's results. `trips` are its ROUND_TRIP records; `bridge` leads from the
     frictionless replay of the same days to this run, None when none was made."""
@@ -79,11 +98,7 @@ class VenueReport:
         return {
             **self.model.plain(),
             "engine": "nautilus",
-            "instruments": {
-                "source": self.table.source,
-                "as_of": self.table.as_of.isoformat(),
-                "hash": self.table.identity(),
-            },
+            "instruments": self.table.plain(),
             "funding": None
             if self.funding is None
             else {"source": str(self.funding.source), "hash": self.funding.identity(), "uncovered": self.uncovered},
@@ -139,20 +154,21 @@ def run_venue_backtest(
     advance: Advance | None = None,
     sink: DaySink | None = None,
     layers: Layers | None = None,
+    terms: VenueTerms | None = None,
 ) -> BacktestResult:
     """Trade `spec.data` at a simulated venue and give the results, as `run_backtest` does for a replay.
 
-    The engine's own friction is off whatever `spec.friction` says: the venue charges (SPEC §7). Raises ConfigError
-    without NautilusTrader, DataError for an instrument that is missing, DolphinError when engine and account disagree.
+    `layers` and `terms` are those of `spec` and `options` when they have been read already. The engine's own friction
+    is off whatever `spec.friction` says: the venue charges (SPEC §7). Raises ConfigError without NautilusTrader,
+    DataError for an instrument that is missing, DolphinError when engine and account disagree.
     """
     require_nautilus()
     spec.params(), spec.direction()  # a bad spec is refused before data are read
     started = time.perf_counter()
     whole = Archive.open(spec.data)
     archive = whole.select(spec.first, spec.last)
-    table = load_instruments(options.instruments)
-    instruments = table.select(archive.assets)
-    rates = None if options.funding is None else read_funding(options.funding)
+    terms = terms or VenueTerms.of(spec, options)
+    rates, span = terms.funding, _span(archive)
     from dolphin.trade.nautilus.backtest import VenueSpec, run_venue
 
     native = replace(spec, friction="native")
@@ -160,15 +176,15 @@ def run_venue_backtest(
     layers = layers or Layers.of(native)
     days = _Days(native, record, layers, advance, sink)
     venue = VenueSpec(
-        instruments=instruments,
+        instruments=terms.instruments,
         model=options.model,
         capital=spec.capital,
         profile=spec.profile,
         overrides=spec.overrides,
         bar_seconds=archive.bar_seconds,
-        **({} if rates is None else {"funding": rates.events(archive.assets, *_span(archive))}),
+        **({} if rates is None else {"funding": rates.events(archive.assets, *span)}),
         logs=options.logs,
-        settings=_settings(native, options, table),
+        settings=_settings(native, options, terms.table),
         reports=options.reports,
     )
     run = run_venue(days.blocks(), venue, days)
@@ -181,7 +197,7 @@ def run_venue_backtest(
     result = record.result(native, run.engine, layers, trades, time.perf_counter() - started)
     report = VenueReport(
         model=options.model,
-        table=table,
+        table=terms.table,
         funding=rates,
         trips=run.trips,
         balance=run.balance,
@@ -190,34 +206,38 @@ def run_venue_backtest(
         withheld=run.counts.withheld,
         logged_events=run.logged_events,
         lost_events=run.lost_events,
-        uncovered=() if rates is None else rates.uncovered(archive.assets, *_span(archive)),
+        uncovered=() if rates is None else rates.uncovered(archive.assets, *span),
     )
     return replace(result, venue=report)
 
 
-def check_venue(spec: BacktestSpec, options: VenueOptions) -> None:
-    """Refuse what a venue run would refuse, before anything is compiled or run; raises as `run_venue_backtest` does."""
-    archive = Archive.open(spec.data).select(spec.first, spec.last)
-    options.model.check(archive.bar_seconds)
-    check_leverage(load_instruments(options.instruments).select(archive.assets), options.model)
-    if options.funding is not None:
-        read_funding(options.funding)
+def frictionless_replay(
+    spec: BacktestSpec, advance: Advance | None = None, layers: Layers | None = None
+) -> BacktestResult:
+    """The replay of the same days that a venue run is held against."""
+    return run_backtest(replace(spec, friction="none"), advance, layers=layers)
 
 
-def with_bridge(result: BacktestResult) -> BacktestResult:
-    """The venue run with the bridge from the frictionless replay of the same days."""
+def with_bridge(result: BacktestResult, replayed: BacktestResult | None = None) -> BacktestResult:
+    """The venue run with the bridge from `replayed`, the frictionless replay of its days, which is run if not given."""
     if result.venue is None:
         return result
-    plain = run_backtest(replace(result.spec, friction="none"))
+    plain = replayed or frictionless_replay(result.spec)
     crossed = bridge(plain.trades, result.venue.trips, result.assets)
     return replace(result, venue=replace(result.venue, bridge=crossed))
 
 
-def check_parity(spec: BacktestSpec, options: VenueOptions, advance: Advance | None = None) -> Parity:
-    """Compare the replay without friction with a venue that costs nothing: the same trades are expected (SPEC §13)."""
+def check_parity(
+    spec: BacktestSpec,
+    options: VenueOptions,
+    advance: Advance | None = None,
+    replayed: BacktestResult | None = None,
+) -> Parity:
+    """Compare the replay without friction, run here if not given, with a venue that costs nothing: the same trades are
+    expected (SPEC §13)."""
     model = msgspec.structs.replace(FRICTIONLESS, leverage=options.model.leverage)
     free = replace(options, model=model, funding=None, logs=None, reports=None)
-    replayed = run_backtest(replace(spec, friction="none"), advance)
+    replayed = replayed or frictionless_replay(spec, advance)
     traded = run_venue_backtest(spec, free, advance)
     if traded.venue is None:
         raise DolphinError("parity: the venue run left no report")
@@ -242,6 +262,6 @@ def _settings(spec: BacktestSpec, options: VenueOptions, table: InstrumentTable)
         "capital": spec.capital,
         "data": str(spec.data),
         "venue": dict(options.model.plain()),
-        "instruments": {"source": table.source, "as_of": table.as_of.isoformat(), "hash": table.identity()},
+        "instruments": table.plain(),
         "funding": None if options.funding is None else str(options.funding),
     }

@@ -19,7 +19,7 @@ class VenueModel(msgspec.Struct, frozen=True, kw_only=True):
     tick makes of it. `slippage_bps`: how much further a market order reaches. `latency_ms`: from the decision until the
     order is at the venue; the price moves on meanwhile, in a straight line to the next bar's. `leverage`: the
     account's setting. `stop_pct`: distance of the protective stop from the entry, as a fraction; None for none.
-    `grid`: "venue" rounds prices outwards to the instrument's tick, "data" leaves them as recorded.
+    `grid`: "venue" puts prices on the instrument's tick, "data" leaves them as recorded.
     `largest_order`: an entry is cut to the instrument's largest market order.
     """
 

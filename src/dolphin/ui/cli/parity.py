@@ -40,20 +40,20 @@ def parity(spec: BacktestSpec, venue: VenueOptions, venue_given: tuple[str, ...]
     from dolphin.trade.nautilus import require_nautilus
 
     require_nautilus()
-    from dolphin.research.venue import check_parity, check_venue, run_venue_backtest, with_bridge
+    from dolphin.research.venue import VenueTerms, check_parity, frictionless_replay, run_venue_backtest, with_bridge
 
     source = click.get_current_context().get_parameter_source("friction")
     if source == click.core.ParameterSource.COMMANDLINE:
         raise ConfigError("--friction: parity compares without friction and then with the venue's; leave it out")
     spec = replace(spec, friction="native")
     archive = Archive.open(spec.data).select(spec.first, spec.last)
-    check_venue(spec, venue)
-    Layers.of(spec)
+    terms, layers = VenueTerms.of(spec, venue), Layers.of(spec)  # refused before anything is compiled
     ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
     bars = sum(archive.entry(day).rows for day in archive.days)
     with progress("comparing", 3 * bars, "bars", quiet=as_json) as advance:
-        compared = check_parity(spec, venue, advance)
-        crossed = with_bridge(run_venue_backtest(spec, venue, advance))
+        replayed = frictionless_replay(spec, advance, layers)
+        compared = check_parity(spec, venue, advance, replayed)
+        crossed = with_bridge(run_venue_backtest(spec, venue, advance, terms=terms), replayed)
     bridge = None if crossed.venue is None or crossed.venue.bridge is None else crossed.venue.bridge
     if bridge is None:
         raise DolphinError("parity: the venue run left no bridge")

@@ -44,13 +44,13 @@ def venue_backtest(
 
     require_nautilus()
     from dolphin.research.results import EquityWriter
-    from dolphin.research.venue import check_venue, run_venue_backtest, with_bridge
+    from dolphin.research.venue import VenueTerms, run_venue_backtest, with_bridge
     from dolphin.trade.nautilus.reports import REPORT_FILES
     from dolphin.ui.cli.runfiles import write_run_files
 
     spec, venue = friction_of(spec, venue, given)
     archive = Archive.open(spec.data).select(spec.first, spec.last)
-    check_venue(spec, venue)
+    terms = VenueTerms.of(spec, venue)
     with run_folder(out, force=force, files=(*RUN_FILES, *REPORT_FILES, SESSION)) as folder:
         layers = Layers.of(spec)
         ready_kernels(archive.kind, quiet=as_json, book=spec.book is not None)
@@ -60,7 +60,7 @@ def venue_backtest(
             progress("trading", bars, "bars", quiet=as_json) as advance,
             EquityWriter(folder / "equity.parquet") as equity,
         ):
-            result = run_venue_backtest(spec, options, advance, equity.take, layers)
+            result = run_venue_backtest(spec, options, advance, equity.take, layers, terms)
         summary = write_run_files(folder, with_bridge(result), command_line()).summary
     if as_json:
         emit_json(summary)
