@@ -17,12 +17,9 @@ from typing import Any
 import msgspec
 import numpy as np
 from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
-from nautilus_trader.backtest.models import FillModel, LatencyModel
 from nautilus_trader.config import LoggingConfig
 from nautilus_trader.model.currencies import USDT
 from nautilus_trader.model.data import CustomData
-from nautilus_trader.model.enums import AccountType, OmsType
-from nautilus_trader.model.objects import Money
 from nautilus_trader.model.orders import Order
 from numpy.typing import NDArray
 
@@ -34,8 +31,9 @@ from dolphin.market.instrumentfiles import load_instruments
 from dolphin.trade.acb_inbox import AcbInbox
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.actor import DolphinActor
+from dolphin.trade.nautilus.backtest import add_venue
 from dolphin.trade.nautilus.instruments import VENUE, traded
-from dolphin.trade.nautilus.market import BpsSlippage, Link, VenueMarket, latency_ns
+from dolphin.trade.nautilus.market import Link, VenueMarket
 from dolphin.trade.nautilus.scans import Scan
 from dolphin.trade.nautilus.settings import DolphinActorConfig, Hooks
 from dolphin.trade.ports import FEATURES, SAFETY, MemoryGrid
@@ -195,22 +193,9 @@ def stage(
     days = iter(blocks)
     market = Feed(Link(next(days), days), assets, model, np.empty(0, [("ts_ns", "i8")]))
     market.cuts, market.late = cuts, late or {}
-    ticks = {one.id: float(one.terms.tick) for one in assets} if model.grid == "venue" else {}
     engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True), run_analysis=False))
     try:
-        engine.add_venue(
-            venue=VENUE,
-            oms_type=OmsType.NETTING,
-            account_type=AccountType.MARGIN,
-            starting_balances=[Money(capital, USDT)],
-            base_currency=USDT,
-            default_leverage=Decimal(model.leverage),
-            modules=[market],
-            fill_model=BpsSlippage(model.slippage_bps, ticks) if model.slippage_bps > 0.0 else FillModel(),
-            latency_model=LatencyModel(latency_ns(model)) if model.latency_ms > 0.0 else None,
-        )
-        for one in assets:
-            engine.add_instrument(one.perpetual)
+        add_venue(engine, assets, model, capital, market)
         settings = {"assets": (ASSET,), "leverage": model.leverage, "stop_pct": model.stop_pct, **config}
         actor = DolphinActor(DolphinActorConfig(**settings), assets, grid, hooks)
         engine.add_strategy(actor)

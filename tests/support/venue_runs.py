@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
-from nautilus_trader.backtest.models import FillModel, LatencyModel
+from nautilus_trader.backtest.models import FillModel
 from nautilus_trader.config import LoggingConfig
 from nautilus_trader.model.book import OrderBook
 from nautilus_trader.model.currencies import USDT
 from nautilus_trader.model.data import BookOrder
-from nautilus_trader.model.enums import AccountType, BookType, OmsType, OrderSide
-from nautilus_trader.model.objects import Money, Quantity
+from nautilus_trader.model.enums import BookType, OrderSide
+from nautilus_trader.model.objects import Quantity
 
 from dolphin.alpha.layout import EVENT
 from dolphin.alpha.rows import day_bars
@@ -32,9 +32,9 @@ from dolphin.market.tables import ScanDay
 from dolphin.research.backtest import bars_of
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.nautilus.actor import DolphinActor, DolphinActorConfig
-from dolphin.trade.nautilus.backtest import VenueSpec
+from dolphin.trade.nautilus.backtest import VenueSpec, add_venue
 from dolphin.trade.nautilus.instruments import VENUE, traded
-from dolphin.trade.nautilus.market import BpsSlippage, Link, VenueMarket, latency_ns
+from dolphin.trade.nautilus.market import Link, VenueMarket
 from dolphin.trade.venue import FRICTIONLESS, VenueModel
 
 DAY = date(2024, 1, 1)
@@ -241,23 +241,9 @@ def venue_run(
     days = iter(blocks)
     market = market_type(Link(next(days), days), assets, terms, given.funding)
     engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True), run_analysis=False))
-    ticks = {one.id: float(one.terms.tick) for one in assets} if terms.grid == "venue" else {}
-    usual = BpsSlippage(terms.slippage_bps, ticks) if terms.slippage_bps > 0.0 else FillModel()
     try:
-        engine.add_venue(
-            venue=VENUE,
-            oms_type=OmsType.NETTING,
-            account_type=AccountType.MARGIN,
-            starting_balances=[Money(given.capital, USDT)],
-            base_currency=USDT,
-            default_leverage=Decimal(terms.leverage),
-            modules=[market],
-            fill_model=fill_model or usual,
-            latency_model=LatencyModel(latency_ns(terms)) if terms.latency_ms > 0.0 else None,
-            book_type=book_type,
-        )
-        for one in assets:
-            engine.add_instrument(one.perpetual)
+        worse = {} if fill_model is None else {"fill_model": fill_model}
+        add_venue(engine, assets, terms, given.capital, market, book_type=book_type, **worse)
         config = DolphinActorConfig(
             assets=tuple(one.terms.symbol for one in assets),
             profile=given.profile,

@@ -6,7 +6,6 @@ gone: a port raises GridError, and whoever calls it here counts that and carries
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -14,24 +13,13 @@ import msgspec
 from dolphin.core.codes import Posture
 from dolphin.core.errors import GridError
 from dolphin.grid.memory import MemoryGrid as MemoryGrid
+from dolphin.grid.port import Listening, Maps
 from dolphin.grid.schemas import FEATURES as FEATURES
 from dolphin.grid.schemas import SAFETY as SAFETY
 
-Listener = Callable[[bytes], object]
-"""Called with a key's new value, possibly on a foreign thread."""
 
-
-class GridPort(Protocol):
-    """Maps of the shared memory, as far as trading needs them; every method may raise GridError."""
-
-    def get(self, name: str, key: str) -> bytes | None:
-        """The value of `key` in the map `name`; None when there is none."""
-
-    def put(self, name: str, key: str, value: bytes) -> None:
-        """Set it."""
-
-    def listen(self, name: str, key: str, listener: Listener) -> Callable[[], None]:
-        """Have `listener` called with every new value; what is returned ends that."""
+class GridPort(Maps, Listening, Protocol):
+    """The shared memory as far as trading needs it: its maps, and being told of changes. Neither reference nor lock."""
 
 
 class _Safety(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ days over, passes on what other threads brought, and refuses orders whose reason
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
@@ -155,7 +156,7 @@ class DolphinActor(Strategy):
         row = rows.next = scan.row  # where a scan was skipped, the next one is still its own row
         self.posture = rows_posture = self._read_posture()
         rows.posture[row] = rows_posture
-        self.engine.pre_bar_proxy_update(float("nan"), float("nan"))
+        self.engine.pre_bar_proxy_update(math.nan, math.nan)
         rows.due()
         before = self._boost[0], self._beta[0], rows_posture, not self._red[0]
         self.fills.mark()

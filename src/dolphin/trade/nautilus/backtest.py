@@ -87,7 +87,7 @@ def run_venue(
     market = VenueMarket(Link(first, blocks), assets, spec.model, spec.funding)
     engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True), run_analysis=False))
     try:
-        _add_venue(engine, assets, spec, market)
+        add_venue(engine, assets, spec.model, spec.capital, market)
         actor, logger = _add_traders(engine, assets, spec, hooks, grid)
         market.attach(engine, actor.on_funding)
         # Its statistics grow by concatenating pandas series, one a trade, and nobody reads them: ours are elsewhere.
@@ -117,19 +117,29 @@ def run_venue(
         engine.dispose()
 
 
-def _add_venue(engine: BacktestEngine, assets: Sequence[Traded], spec: VenueSpec, market: VenueMarket) -> None:
-    model = spec.model
+def add_venue(
+    engine: BacktestEngine,
+    assets: Sequence[Traded],
+    model: VenueModel,
+    capital: float,
+    market: VenueMarket,
+    **worse: Any,
+) -> None:
+    """Put Binance USDT-M with these assets into `engine`: a margin account of `capital` USDT, one-way netting.
+
+    `worse` are arguments of Nautilus' own `add_venue` that stand in for the model's: venues that no model describes.
+    """
     ticks = {one.id: float(one.terms.tick) for one in assets} if model.grid == "venue" else {}
     engine.add_venue(
         venue=VENUE,
         oms_type=OmsType.NETTING,
         account_type=AccountType.MARGIN,
-        starting_balances=[Money(spec.capital, USDT)],
+        starting_balances=[Money(capital, USDT)],
         base_currency=USDT,
         default_leverage=Decimal(model.leverage),
         modules=[market],
-        fill_model=BpsSlippage(model.slippage_bps, ticks) if model.slippage_bps > 0.0 else FillModel(),
         latency_model=LatencyModel(latency_ns(model)) if model.latency_ms > 0.0 else None,
+        **{"fill_model": BpsSlippage(model.slippage_bps, ticks) if model.slippage_bps > 0.0 else FillModel(), **worse},
     )
     for one in assets:
         engine.add_instrument(one.perpetual)
