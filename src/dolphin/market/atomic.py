@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,6 +52,23 @@ def write_text_atomic(target: Path, text: str) -> None:
 def write_json_atomic(target: Path, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all; NaN and infinities are refused with ValueError."""
     write_text_atomic(target, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def put_folder(fresh: Path, target: Path) -> None:
+    """Give the folder `fresh`, which lies beside `target`, its name; what had that name steps aside first and is removed
+    last. Raises OSError, and changes nothing, when what is there cannot be moved."""
+    aside = None
+    if target.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        try:
+            target.rename(aside / "old")
+        except OSError:
+            aside.rmdir()
+            raise
+    fresh.rename(target)
+    sync_folder(target.parent)
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_empty(folders: Sequence[Path]) -> None:

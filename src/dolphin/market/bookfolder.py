@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dolphin.core.errors import ConfigError, DataError
-from dolphin.market.atomic import sync_folder
+from dolphin.market.atomic import put_folder
 from dolphin.market.bookarchive import BookManifest, make_book_manifest, write_book_manifest
 from dolphin.market.bookfiles import BookDay, book_entry, write_book_day
 from dolphin.market.dayfile import DAY_NAME, day_path
@@ -67,14 +67,7 @@ class BookFolder:
             raise DataError(f"{self._given}: no day of books; nothing was written")
         self.manifest = make_book_manifest(self._source, self._entries)
         write_book_manifest(self._staging, self.manifest)
-        if self.folder.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}.old.", dir=self.folder.parent))
-            self.folder.rename(aside / "books")
-            self._staging.rename(self.folder)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            self._staging.rename(self.folder)
-        sync_folder(self.folder.parent)
+        put_folder(self._staging, self.folder)
 
     def _check(self) -> None:
         folder = self.folder

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dolphin.core.errors import DataError
-from dolphin.market.atomic import remove_empty
+from dolphin.market.atomic import put_folder, remove_empty
 
 RUN_FILES = ("summary.json", "trades.parquet", "trades.csv", "equity.parquet", "report.html")
 
@@ -33,7 +33,10 @@ def run_folder(out: Path, *, force: bool, files: Sequence[str] = RUN_FILES, what
     try:
         yield fresh
         fresh.chmod(0o755)
-        _replace(out, fresh)
+        try:
+            put_folder(fresh, out)
+        except OSError as error:
+            raise DataError(f"--out {out}: cannot be replaced ({error.strerror}); choose another folder") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         remove_empty(absent)
@@ -53,18 +56,3 @@ def check_target(out: Path, *, force: bool, files: Sequence[str] = RUN_FILES, wh
         raise DataError(f"--out {out}: already holds a {what}; give another folder, or --force to replace it")
     if not os.access(out.parent, os.W_OK):
         raise DataError(f"--out {out}: its parent folder cannot be written; choose another folder")
-
-
-def _replace(out: Path, fresh: Path) -> None:
-    """Rename `fresh` to `out`; an old run steps aside first and is removed last."""
-    if not out.exists():
-        fresh.rename(out)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    try:
-        out.rename(aside / "run")
-    except OSError as error:
-        aside.rmdir()
-        raise DataError(f"--out {out}: cannot be replaced ({error.strerror}); choose another folder") from None
-    fresh.rename(out)
-    shutil.rmtree(aside, ignore_errors=True)
