@@ -55,8 +55,10 @@ def write_json_atomic(target: Path, value: object) -> None:
 
 
 def put_folder(fresh: Path, target: Path) -> None:
-    """Give the folder `fresh`, which lies beside `target`, its name; what had that name steps aside first and is removed
-    last. Raises OSError, and changes nothing, when what is there cannot be moved."""
+    """Give the folder `fresh`, beside `target`, that name; what had it steps aside first and is removed last.
+
+    Raises OSError, and changes nothing, when what is there cannot be moved.
+    """
     aside = None
     if target.exists():
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
