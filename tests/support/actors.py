@@ -138,16 +138,30 @@ class ScriptedGrid(MemoryGrid):
         self.readings = 0
         say(self, "APEX")
 
-    def get(self, name: str, key: str) -> bytes | None:
-        number, self.readings = self.readings, self.readings + 1
-        if number in self.script:
-            self.script[number](self)
-        return super().get(name, key)
+    def reference(self, name: str) -> Any:
+        grid, whole = self, super().reference
+
+        class Scripted:
+            def get(self) -> bytes | None:
+                number, grid.readings = grid.readings, grid.readings + 1
+                if number in grid.script:
+                    grid.script[number](grid)
+                return whole(name).get()
+
+            def set(self, value: bytes) -> None:
+                whole(name).set(value)
+
+        return Scripted()
+
+
+def safety(posture: str) -> bytes:
+    """What the watchdog would write for a posture."""
+    return msgspec.json.encode({"posture": posture, "Rm": 0.95, "sensors": {}})
 
 
 def say(grid: MemoryGrid, posture: str) -> None:
     """Put a posture in force."""
-    grid.put(SAFETY, "latest", msgspec.json.encode({"posture": posture, "Rm": 0.95}))
+    grid.put(SAFETY, "latest", safety(posture))
 
 
 def boost(grid: MemoryGrid, value: float, beta: float = 0.2) -> None:

@@ -18,7 +18,8 @@ import pytest
 from dolphin.core.codes import Direction, ExitReason, Gate
 from dolphin.core.errors import ConfigError
 from dolphin.core.params import CHAMPION, FRICTION_FLAGS, champion_hash
-from dolphin.trade import acb_inbox
+from dolphin.grid.schemas import ACB_BOOST, Decoded
+from dolphin.grid.values import AcbBoost
 from dolphin.trade.nautilus.settings import DolphinActorConfig
 from dolphin.trade.ports import FEATURES
 from dolphin.trade.venue import FRICTIONLESS
@@ -155,14 +156,14 @@ class TestACBPendingFlagThreadSafety:
 
     def test_parsing_and_applying_happen_outside_the_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         applied, locked = Applied(), []
-        parse = acb_inbox.parse_acb
+        decode = ACB_BOOST.decode
 
-        def watched(value: str | bytes) -> acb_inbox.AcbValue:
+        def watched(data: bytes | None, counts: Decoded | None = None) -> AcbBoost:
             assert applied.inbox is not None
             locked.append(applied.inbox._lock.locked())
-            return parse(value)
+            return decode(data, counts)
 
-        monkeypatch.setattr(acb_inbox, "parse_acb", watched)
+        monkeypatch.setattr(ACB_BOOST, "decode", watched)
         grid = ScriptedGrid({t: lambda g: on_a_thread(lambda: boost(g, 1.2)) for t in (10, 20, 30)})
         with stage([block()], grid=grid, hooks=Watch(applied)) as (engine, actor, _):
             applied.inbox = actor.inbox

@@ -33,6 +33,7 @@ from tests.support.actors import (
     price,
     results,
     run,
+    safety,
     same_trips,
     singly,
     stage,
@@ -122,8 +123,13 @@ class TestHZUnavailableDegradation:
         assert run(days(2, deep=[READY, 115, 125]), grid=grid).trips["exit_bar"].tolist() == [READY + MAX_HOLD]
 
     @pytest.mark.parametrize(
-        "value", [b"", b"{", b"{}", b'{"posture": "CALM"}', b'{"posture": 0}', b'{"posture": "\xff"}', b"null", None]
-    )
+        "value",
+        [
+            b"", b"{", b"{}", b"null", None, b'{"posture": "APEX"}',
+            safety("CALM"), safety("APEX").replace(b'"APEX"', b"0"), safety("APEX").replace(b"APEX", b"\xff"),
+            safety("APEX").replace(b"0.95", b"1.95"),
+        ],
+    )  # fmt: skip
     def test_a_posture_that_says_nothing_is_not_read(self, value: bytes | None) -> None:
         grid = MemoryGrid()
         if value is not None:
@@ -133,6 +139,29 @@ class TestHZUnavailableDegradation:
         assert done.actor.counts.unread_postures == 130
         assert Gate(watch.column("gate")[READY]) == Gate.HALT
         assert len(done.orders) == 0
+
+    def test_the_reference_comes_before_the_map(self) -> None:
+        grid = ScriptedGrid()
+        grid.reference(SAFETY).set(safety("TURTLE"))
+        assert len(run([block(deep=[READY])], grid=grid).orders) == 0
+        grid.reference(SAFETY).set(safety("STALKER"))
+        assert run([block(deep=[READY])], grid=grid).trips["leverage"].tolist() == [2.0]
+
+    def test_when_the_reference_cannot_be_asked_the_map_stands_in_where_no_money_is_at_stake(self) -> None:
+        """A cluster that has lost its majority still has a map, which may be of yesterday."""
+
+        class Headless(ScriptedGrid):
+            def reference(self, name: str) -> Any:
+                class Lost:
+                    def get(self) -> bytes | None:
+                        raise GridError("grid: no majority")
+
+                return Lost()
+
+        paper = run([block(deep=[READY])], grid=Headless())
+        assert (len(paper.trips), paper.actor.counts.unread_postures) == (1, 0)
+        money = run([block(deep=[READY])], grid=Headless(), unread_posture="HIBERNATE")
+        assert (len(money.orders), money.actor.counts.unread_postures) == (0, 130)
 
     def test_without_a_grid_the_posture_is_the_configured_one(self) -> None:
         assert len(run([block(deep=[READY])]).trips) == 1

@@ -98,7 +98,7 @@ def test_a_bar_knows_nothing_of_later_ones() -> None:
     assert first.events[900:].tobytes() != second.events[900:].tobytes()
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_books_and_prices_may_come_and_go(data: st.DataObject) -> None:
     """Assets without a trusted book have neither snapshot nor price; the tape replays all the same."""
