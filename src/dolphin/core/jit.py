@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_ROOMS = ("core", "scan", "book", "risk", "alpha", "exchange")
-WITHOUT_KERNELS = ("risk/forewarner", "exchange/sim")
+WITHOUT_KERNELS = ("risk/forewarner", "exchange/sim", "exchange/live")
 """Folders of those rooms that hold no kernel, so that an edit there compiles nothing anew."""
 _lock = threading.RLock()
 

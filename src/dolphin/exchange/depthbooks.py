@@ -27,10 +27,10 @@ class DepthBooks:
     def __init__(self, sizes: Mapping[str, tuple[str | Decimal, str | Decimal]], *, reach: float = 0.2) -> None:
         if not sizes:
             raise ConfigError("depth books: no symbol; expected at least one")
-        scratch = new_scratch(MAX_BYTES)
-        self._books = {
-            symbol: LocalBook(symbol, tick, lot, reach=reach, scratch=scratch) for symbol, (tick, lot) in sizes.items()
-        }
+        self._scratch, self._reach = new_scratch(MAX_BYTES), reach
+        self._books: dict[str, LocalBook] = {}
+        for symbol, (tick, lot) in sizes.items():
+            self.add(symbol, tick, lot)
         self.books: Mapping[str, LocalBook] = MappingProxyType(self._books)
         self.faults: Counter[str] = Counter()
         """Messages that were refused, by kind (`FaultKind`)."""
@@ -38,6 +38,17 @@ class DepthBooks:
         """Sound messages that say nothing of a book."""
         self.last_fault = ""
         """The newest refusal in one line."""
+
+    def add(self, symbol: str, tick_size: str | Decimal, lot_size: str | Decimal) -> None:
+        """Follow one more symbol from now on; an empty book takes the place of one that is there already.
+
+        Raises ConfigError for sizes that are none.
+        """
+        self._books[symbol] = LocalBook(symbol, tick_size, lot_size, reach=self._reach, scratch=self._scratch)
+
+    def remove(self, symbol: str) -> None:
+        """Follow a symbol no more; one that is not followed is no error."""
+        self._books.pop(symbol, None)
 
     def feed(self, raw: bytes | str, ts_ns: int) -> LocalBook | None:
         """Take one stream message, received at `ts_ns`; the book it was for, None when there is none.

@@ -147,6 +147,13 @@ class LocalBook:
         """Changes beyond the window, dropped so far."""
         return int(self._cells.core.outside)
 
+    @property
+    def touch(self) -> tuple[float, float]:
+        """Best bid and best ask at the last update, USD; 0 for a side without any."""
+        usd = float(self._cells.rules.tick_usd)
+        bid, ask = self._cells.core.best.tolist()
+        return bid * usd, ask * usd
+
     def apply(self, diff: DepthDiff, ts_ns: int) -> Taken:
         """Take one diff, received at `ts_ns`.
 

@@ -1,0 +1,218 @@
+"""Live order books in a thread of their own, for code that is not asynchronous (SPEC §8, §22).
+
+with LiveBooks(Endpoints(rest_url, ws_url), ["BTCUSDT"]) as live:
+    live.wait_synced(30.0)
+    live.cache.get_snapshot("BTCUSDT")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import CancelledError, Future
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from dolphin.core.clock import Clock, system_clock_ns
+from dolphin.core.errors import ConfigError, DolphinError, ExchangeError
+from dolphin.exchange.live.cache import SnapshotCache
+from dolphin.exchange.live.endpoints import Endpoints
+from dolphin.exchange.live.feed import LiveFeed, LiveOptions
+from dolphin.exchange.live.status import LiveStatus
+from dolphin.exchange.live.telling import status_of
+
+_PATIENCE_S = 60.0
+"""How long other threads wait for the feed's: twice what its slowest answer takes."""
+
+
+class _StopError(Exception):
+    """Ends the feed's tasks."""
+
+
+class LiveBooks:
+    """Books of `symbols`, or of all USDT perpetuals that trade (None), kept between `__enter__` and `__exit__`.
+
+    Raises ConfigError for options or symbols that are none. `__enter__` returns when the venue's contracts are known
+    and the streams are being opened, and raises ExchangeError when the venue cannot be reached. A feed that breaks,
+    which takes a defect of ours, empties the cache, says so in `status()`, and raises from every other call and from
+    `__exit__`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        symbols: Iterable[str] | None = None,
+        options: LiveOptions | None = None,
+        *,
+        clock: Clock = system_clock_ns,
+    ) -> None:
+        self.cache = SnapshotCache()
+        """The newest bands of every book that is right; read it from any thread."""
+        self._endpoints, self._clock = endpoints, clock
+        self._options = (options or LiveOptions()).checked()
+        self._wanted = None if symbols is None else tuple(dict.fromkeys(symbols))
+        if self._wanted is not None and not self._wanted:
+            raise ConfigError("live books: no symbol; expected at least one")
+        self._thread = threading.Thread(target=self._main, name="live-books", daemon=True)
+        self._ready: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._feed: LiveFeed | None = None
+        self._last: LiveStatus | None = None
+        self._failure: DolphinError | None = None
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols followed, in the cache's order."""
+        return self.cache.symbols
+
+    def __enter__(self) -> Self:
+        """Start the thread, and wait until the feed has begun."""
+        self._thread.start()
+        self._ready.result()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the feed; nothing of it is left running. Raises what broke it, unless the block is already failing."""
+        self._end()
+        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            raise ExchangeError(f"the live feed did not stop within {_PATIENCE_S:.0f} s")
+        if kind is None:
+            self._check()
+
+    def add(self, symbols: Iterable[str]) -> None:
+        """Follow these too, from now on. Raises ConfigError for one that the venue does not have, ExchangeError when it
+        cannot be asked; nothing has changed then."""
+        self._call(self._feed_now().add(tuple(symbols)))
+
+    def remove(self, symbols: Iterable[str]) -> None:
+        """Follow these no more; one that is not followed is no error."""
+        gone = tuple(symbols)
+
+        async def run() -> None:
+            self._feed_now().remove(gone)
+
+        self._call(run())
+
+    def status(self) -> LiveStatus:
+        """Everything about the feed now; after its end, as it was then."""
+        if self._last is None:
+
+            async def run() -> LiveStatus:
+                return status_of(self._feed_now(), self._clock())
+
+            try:
+                return self._call(run())
+            except ExchangeError:
+                if self._last is None:
+                    raise
+        return self._last
+
+    def wait_synced(self, timeout_s: float, share: float = 1.0) -> bool:
+        """Wait until this share of the books is right; False when `timeout_s` have passed first. Raises what broke the
+        feed."""
+        end = time.monotonic() + timeout_s
+        while len(self.cache) < share * len(self.cache.symbols):
+            self._check()
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+        return True
+
+    # --- within ---------------------------------------------------------------------------------------------------
+
+    def _feed_now(self) -> LiveFeed:
+        if self._feed is None:
+            raise ExchangeError("live books: not begun; use them within their `with` block")
+        return self._feed
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _call[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Run in the feed's loop. Raises what it raises, and ExchangeError when the feed has ended."""
+        self._check()
+        loop = self._loop
+        if loop is None or self._last is not None:
+            work.close()
+            raise ExchangeError("live books: the feed has ended")
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:  # it has ended this very moment
+            work.close()
+            raise ExchangeError("live books: the feed has ended") from None
+        end = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return future.result(0.1)
+            except CancelledError:
+                raise ExchangeError("live books: the feed has ended") from None
+            except TimeoutError:
+                if future.done():
+                    continue
+                if not self._thread.is_alive():
+                    self._check()
+                    raise ExchangeError("live books: the feed has ended") from None
+                if time.monotonic() > end:
+                    future.cancel()
+                    raise ExchangeError(f"live books: the feed did not answer within {_PATIENCE_S:.0f} s") from None
+
+    def _end(self) -> None:
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except BaseException as error:
+            failure = _as_ours(error)
+            if not self._ready.done():
+                self._ready.set_exception(failure)
+            else:
+                self._failure = failure
+                if self._last is not None:
+                    self._last = msgspec.structs.replace(self._last, failure=str(failure))
+        finally:
+            self.cache.clear()
+
+    async def _live(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            feed = self._feed = LiveFeed(
+                self._endpoints,
+                session,
+                self.cache,
+                self._options,
+                follow_all=self._wanted is None,
+                clock=self._clock,
+            )
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    await feed.begin(self._wanted or (), tasks)
+                    self._ready.set_result(None)
+                    await self._stop.wait()
+                    raise _StopError
+            except* _StopError:
+                pass
+            finally:
+                if self._ready.done():
+                    # Connections are closed by now; figures of the books and counters stand.
+                    self._last = msgspec.structs.replace(status_of(feed, self._clock()), running=False)
+
+
+def _as_ours(error: BaseException) -> DolphinError:
+    """What broke the feed, as one of our errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, DolphinError):
+        return error
+    failure = ExchangeError(f"the live feed broke: {type(error).__name__}: {error}; a defect of the program")
+    failure.__cause__ = error
+    return failure
