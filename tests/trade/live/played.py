@@ -29,7 +29,7 @@ class Played:
     def fill_snapshots(self, assets: Sequence[str], ts: F8, out: Record) -> None:
         self.books.fill_snapshots(assets, np.array([self.clock() / 1e9]), out)
 
-    def fill_mids(self, assets: Sequence[str], out: F8) -> None:
+    def mids(self, out: F8, assets: Sequence[str]) -> None:
         out[:] = self.closes[self.at]
 
 

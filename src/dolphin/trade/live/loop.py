@@ -26,8 +26,8 @@ class Market(Protocol):
     def fill_snapshots(self, assets: Sequence[str], ts: F8, out: Record) -> None:
         """Write the newest snapshots of N assets to `out` (1, N) SNAPSHOT; where there is none, `out` is left alone."""
 
-    def fill_mids(self, assets: Sequence[str], out: F8) -> None:
-        """Write N mid prices, USDT, to `out` (N,); NaN where no book is trusted."""
+    def mids(self, out: F8, assets: Sequence[str]) -> None:
+        """Write the N mid prices, USDT, to `out` (N,); NaN where no book is trusted."""
 
 
 class Laps(NamedTuple):
@@ -120,7 +120,7 @@ class LiveLoop:
         """Take the present as the next bar. Raises ConfigError when the clock stands before the last bar."""
         begun = time.perf_counter_ns()
         self._frame.look(self.market, self.assets, self._now_s)
-        self.market.fill_mids(self.assets, self._prices)
+        self.market.mids(self._prices, self.assets)
         ts_ns = self._clock()
         if ts_ns <= self._last_ns:
             raise ConfigError(
