@@ -192,6 +192,10 @@ FOREWARNER_LATEST: Entry[v.ForewarnerReport] = _E(
 )
 ASSET_BOOK: Entry[v.BookSnapshot] = _E(FEATURES, "asset_{SYMBOL}_ob", v.BookSnapshot, "OBF", "trader's book")
 BOOK: Entry[v.BookSnapshot] = _E(BOOKS, "{SYMBOL}", v.BookSnapshot, "OBF", "dashboards", "The same value.")
+BOOK_MACRO: Entry[v.BookMacro] = _E(
+    FEATURES, "obf_macro", v.BookMacro, "OBF", "dashboards, book readers", "By bar, the newest 20. Ours."
+)
+BOOK_SERVICE: Entry[v.BookService] = _E(FEATURES, "obf_latest", v.BookService, "OBF", "watchdog", "Cat3. Ours.")
 SHARD_BOOK: Entry[v.BookFeatures] = _E(
     FEATURES + "_SHARD_{NN}", "{SYMBOL}", v.BookFeatures, "OBF", "book providers", "Shard: sum of ord modulo 10."
 )
@@ -230,7 +234,7 @@ SIGNAL: Entry[v.Signal] = _E(SIGNALS, "{profile}_latest", v.Signal, "signal brid
 CATALOGUE: tuple[Entry[Any], ...] = (
     SAFETY_LATEST, KILL_SWITCH, ACB_BOOST, LATEST_SCAN, EXF_LATEST, FOREWARNER_LATEST, ASSET_BOOK, BOOK, SHARD_BOOK,
     SHARD_FEATURE, DAY_RESULT, ENGINE_RESULT, PAPER_STATE, NAUTILUS_STATE, LEFT_BEHIND, RUN_STATE, FLOW_HEARTBEAT,
-    PROBE, DAEMON_HEARTBEAT, SIGNAL,
+    PROBE, DAEMON_HEARTBEAT, SIGNAL, BOOK_MACRO, BOOK_SERVICE,
 )  # fmt: skip
 
 

@@ -23,8 +23,15 @@ def markdown() -> str:
         for struct in _structs(entry.kind):
             if struct not in done:
                 done.append(struct)
-                lines += _rows(struct)
+                lines += [line for one in (struct, *_parts(struct)) for line in _rows(one)]
     return "\n".join(lines) + "\n"
+
+
+def _parts(struct: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
+    """The objects inside of its lists."""
+    info: Any = msgspec.inspect.type_info(struct)
+    inner = [item.type.item_type for item in info.fields if isinstance(item.type, msgspec.inspect.ListType)]
+    return [one.cls for one in inner if isinstance(one, msgspec.inspect.StructType)]
 
 
 def _structs(kind: Any) -> list[type[Value]]:
@@ -39,7 +46,7 @@ def _kind(kind: Any) -> str:
     return f"`{structs[0].__name__}`" + (" or null" if kind is not structs[0] else "")
 
 
-def _rows(struct: type[Value]) -> list[str]:
+def _rows(struct: type[msgspec.Struct]) -> list[str]:
     info: Any = msgspec.inspect.type_info(struct)
     rows = []
     for item in info.fields:
@@ -68,6 +75,8 @@ def _plain(info: Any) -> str:
         case msgspec.inspect.ListType():
             length = f"{info.min_length} × " if info.min_length is not None else ""
             return f"list of {length}{_words(info.item_type)}"
+        case msgspec.inspect.StructType():
+            return f"`{info.cls.__name__}`"
         case msgspec.inspect.DictType():
             return f"object of {_words(info.value_type)}"
         case msgspec.inspect.BoolType():

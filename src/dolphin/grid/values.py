@@ -7,6 +7,7 @@ schema's version: left out it is 1, which is what the documents show.
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -206,6 +207,46 @@ class BookFeatures(Value, frozen=True, kw_only=True):
     imbalance_ma5: Signed | UnsetType = UNSET
     imbalance_persistence: Share | UnsetType = UNSET
     withdrawal_velocity: Annotated[float, Meta(ge=-1.0)] | UnsetType = UNSET
+
+
+class MacroBar(msgspec.Struct, frozen=True, kw_only=True):
+    """The market's features at one bar, which `timestamp` names."""
+
+    timestamp: Seconds
+    median_imbalance: Signed
+    agreement: Share
+    depth_pressure: float
+    cascade_count: Count
+    depth_velocity: Annotated[float, Meta(ge=-1.0)]
+    acceleration: float
+    regime_signal: Literal[-1, 0, 1]
+    assets: Count
+
+
+class BookMacro(Value, frozen=True, kw_only=True):
+    """The market's features by bar: the newest bars, in order of time, so that a reader takes that of its own bar."""
+
+    bars: Annotated[list[MacroBar], Meta(max_length=100)]
+
+    def __post_init__(self) -> None:
+        """Refuse bars out of order."""
+        stamps = [bar.timestamp for bar in self.bars]
+        if any(later <= earlier for earlier, later in itertools.pairwise(stamps)):
+            raise ValueError("bars: their timestamps do not increase")
+
+
+class BookService(Value, frozen=True, kw_only=True):
+    """What the survival stack's Cat3 reads of the book: medians over assets with a usable book, null without one.
+    `held`: the values saved before a restart, while the service is younger than 120 s."""
+
+    started_at: Iso
+    updated_at: Iso
+    book_stale: bool
+    depth_quality: Positive | None
+    fill_probability: Share | None
+    held: bool
+    assets_live: Count
+    assets_warming: Count
 
 
 class ExternalFactors(Value, frozen=True, kw_only=True):
