@@ -81,6 +81,10 @@ class Tape:
         """(T,) EVENT records."""
         return self._joined("events", records(EVENT, 0)).view(np.recarray)
 
+    def seen(self) -> Record:
+        """(T, N) SNAPSHOT records as the bars saw them; where there was none the stamp is NaN."""
+        return self._joined("snapshots", records(SNAPSHOT, 0).reshape(0, len(self.assets))).view(np.recarray)
+
     def price_days(self) -> Iterator[PriceDay]:
         """The prices as a price archive holds them, day by day."""
         ts_ns, prices = self.ts_ns, self.prices
@@ -89,7 +93,7 @@ class Tape:
 
     def snapshots(self) -> dict[str, Record]:
         """Of every asset its (K,) SNAPSHOT records, each that was seen once."""
-        seen = self._joined("snapshots", records(SNAPSHOT, 0).reshape(0, len(self.assets)))
+        seen = self.seen()
         found: dict[str, Record] = {}
         for column, asset in enumerate(self.assets):
             rows = seen[:, column]
@@ -129,9 +133,9 @@ class Tape:
 
 
 def _days(ts_ns: NDArray[np.int64]) -> Iterator[tuple[date, slice]]:
-    numbers, starts = np.unique(ts_ns // NS_PER_DAY, return_index=True)
-    for number, start, end in zip(numbers, starts, [*starts[1:], len(ts_ns)], strict=True):
-        yield ns_to_date(int(number) * NS_PER_DAY), slice(int(start), int(end))
+    numbers, starts, counts = np.unique(ts_ns // NS_PER_DAY, return_index=True, return_counts=True)
+    for number, start, count in zip(numbers.tolist(), starts.tolist(), counts.tolist(), strict=True):
+        yield ns_to_date(number * NS_PER_DAY), slice(start, start + count)
 
 
 def _all(trades: list[Record]) -> Record:

@@ -55,6 +55,10 @@ COMMANDS = {
     "why": ("dolphin.ui.cli.why:why", "Explain the decision, or the refusal, at one bar."),
     "forewarner": ("dolphin.ui.cli.forewarner:forewarner", "Train the Monte-Carlo forewarner; assess a configuration."),
     "exchange": ("dolphin.ui.cli.exchange:exchange", "Run an exchange of our own on loopback, to try things on."),
+    "rehearse": (
+        "dolphin.ui.cli.rehearse:rehearse",
+        "Run the whole live loop against an exchange; see if it keeps up.",
+    ),
     "obf": ("dolphin.ui.cli.obf:obf", "Turn order books into features, ten times a second; see how that goes."),
     "grid": ("dolphin.ui.cli.grid:grid", "Look at what the processes share; change it by hand."),
     "survival": ("dolphin.ui.cli.survival:survival", "Explain the survival stack: sensors, multiplier, posture."),
