@@ -49,7 +49,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `ready` is from the moment a bar was due to its decision: begun late, read, scanned, stepped.
+    """What came of it. `ready` is from the moment a bar was due to its decision: begun late, read, features, scan, step.
+    `event_to_feature` is the first three of these, for an event that came just before the bar was due.
 
     `book_age`: how old the books were that a bar used, of all assets. `first_difference` is empty when a replay of what
     the bars saw decided the same, bit for bit, and None when it was not replayed.
@@ -61,8 +62,10 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     missed: int
     seconds: float
     ready: Spread
+    event_to_feature: Spread
     late: Spread
     read: Spread
+    features: Spread
     scan: Spread
     step: Spread
     book_age: Spread
@@ -124,7 +127,7 @@ def rehearse(
     plan.checked()
     loop = LiveLoop(plan.engine(assets), market, bar_seconds=plan.bar_seconds, clock=clock)
     tape = Tape(assets, plan.bar_seconds)
-    times = np.zeros((plan.bars, 4), np.int64)
+    times = np.zeros((plan.bars, 5), np.int64)
     gates: Counter[int] = Counter()
     with _undisturbed():
         pace = Pace(round(plan.bar_seconds * NS_PER_S))
@@ -187,10 +190,12 @@ def _told(
         missed=missed,
         seconds=seconds,
         ready=_spread(times.sum(axis=1) / 1e6),
+        event_to_feature=_spread(times[:, :3].sum(axis=1) / 1e6),
         late=_spread(times[:, 0] / 1e6),
         read=_spread(times[:, 1] / 1e6),
-        scan=_spread(times[:, 2] / 1e6),
-        step=_spread(times[:, 3] / 1e6),
+        features=_spread(times[:, 2] / 1e6),
+        scan=_spread(times[:, 3] / 1e6),
+        step=_spread(times[:, 4] / 1e6),
         book_age=_spread(ages * 1e3),
         books_share=float(np.mean(~np.isnan(seen))) if seen.size else 0.0,
         bars_with_book=int((~np.isnan(seen)).any(axis=1).sum()),

@@ -34,14 +34,14 @@ class Laps(NamedTuple):
     """What the parts of a bar took, nanoseconds."""
 
     read: int
+    features: int
     scan: int
     step: int
-    """Features and decision: the engine asks its book for the bar."""
 
     @property
     def total(self) -> int:
         """From the first look at the market to the decision."""
-        return self.read + self.scan + self.step
+        return sum(self)
 
 
 class LiveBar(NamedTuple):
@@ -85,7 +85,7 @@ class Frame:
 class LiveLoop:
     """Drives an engine through the present, a bar at each call.
 
-    `engine` comes with its capital, parameters and layers set; its book is made here, over `market`. `bar_seconds` is
+    `engine` is new, with its capital, parameters and layers; its book is made here, over `market`. `bar_seconds` is
     the length of a bar. Both histories begin empty: the longest window and the engine's warm-up must pass before the
     first entry. `on_book_warning` hears what the book has to say of itself. Not thread-safe.
 
@@ -107,8 +107,7 @@ class LiveLoop:
         self.bar_seconds = bar_seconds
         self.bars = 0
         self._frame = Frame(len(self.assets))
-        self.book = OBFeatureEngine(self.assets, self._frame, clock=clock, on_warning=on_book_warning)
-        engine.set_ob_engine(self.book)
+        self.book = OBFeatureEngine(self.assets, self._frame, on_warning=on_book_warning)
         self._clock = clock
         self._prices = np.full(len(self.assets), np.nan)
         self._now_s = np.zeros(1)
@@ -129,6 +128,8 @@ class LiveLoop:
             )
         self._last_ns = ts_ns
         read = time.perf_counter_ns()
+        market, books = self.book.step_live(self.assets, self.bars, ts_ns)
+        featured = time.perf_counter_ns()
         scan = self.scanner.update(ts_ns, self._prices)
         scanned = time.perf_counter_ns()
         self._turn(ns_to_date(ts_ns))
@@ -139,11 +140,13 @@ class LiveLoop:
             v50=float(scan.velocity[0]),
             v750=float(scan.velocity[-1]),
             vol_regime_ok=self._day_bars >= VOL_REGIME_BARS,
+            market=market,
+            books=books,
         )
         self._day_bars += 1
         self.bars += 1
         stepped = time.perf_counter_ns()
-        laps = Laps(read - begun, scanned - read, stepped - scanned)
+        laps = Laps(read - begun, featured - read, scanned - featured, stepped - scanned)
         return LiveBar(ts_ns, self._prices, self._frame.rows[0], scan, event, trade, laps)
 
     def _turn(self, day: date) -> None:

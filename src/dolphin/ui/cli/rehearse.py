@@ -167,8 +167,9 @@ def _tell(done: Rehearsal, status: LiveStatus, as_json: bool) -> None:
             ("due → decision", done.ready),
             ("  begun late", done.late),
             ("  books and prices read", done.read),
+            ("  features", done.features),
             ("  scan", done.scan),
-            ("  features and step", done.step),
+            ("  step", done.step),
             ("age of the books used", done.book_age),
         )
     ]
