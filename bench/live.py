@@ -1,8 +1,8 @@
 """The live loop against an exchange in another process: `python -m bench.live [--quick]` prints one JSON object.
 
-Stream → book → features → scan → step at 100 ms, for 50 and for 400 contracts. A bar's event-to-feature time is from the
-moment it was due, for an event received just before, to its features: woken up late, books and prices read, features
-made. What a message costs the process is its processor time over the messages of that time, everything included.
+Stream → book → features → scan → step at 100 ms, for 50 and for 400 contracts. A bar's event-to-feature time is from
+the moment it was due, for an event received just before, to its features: woken up late, books and prices read,
+features made. What a message costs the process is its processor time over the messages of that time, all included.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `ready` is from the moment a bar was due to its decision: begun late, read, features, scan, step.
-    `event_to_feature` is the first three of these, for an event that came just before the bar was due.
+    """What came of it. `ready` is from the moment a bar was due to its decision: begun late, read, features, scan,
+    step. `event_to_feature` is the first three of these, for an event that came just before the bar was due.
 
     `book_age`: how old the books were that a bar used, of all assets. `first_difference` is empty when a replay of what
     the bars saw decided the same, bit for bit, and None when it was not replayed.
