@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from dolphin.core.records import Record
-
 
 class OBPlacementFeatures(msgspec.Struct, frozen=True, kw_only=True):
     """How well an order would be placed in one asset's book.
@@ -67,8 +65,3 @@ class OBMacroFeatures(OBMarketFeatures, frozen=True, kw_only=True):
     def cascade_regime(self) -> int:
         """The documents' other name of `cascade_count`."""
         return self.cascade_count
-
-
-def read[F: msgspec.Struct](kind: type[F], record: Record) -> F:
-    """The features `kind` as they stand in an ASSET_BOOK or MARKET_BOOK record."""
-    return kind(**{name: record[name].item() for name in kind.__struct_fields__})

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from dolphin.book.features import (
-    OBMacroFeatures,
-    OBMarketFeatures,
-    OBPlacementFeatures,
-    OBSignalFeatures,
-    read,
-)
+from dolphin.book.features import OBMacroFeatures, OBMarketFeatures, OBPlacementFeatures, OBSignalFeatures
 from dolphin.book.kernels import market_ob_mult_nb
-from dolphin.book.shelf import Shelf
+from dolphin.book.shelf import AssetRow, MarketRow, Shelf
 from dolphin.core.errors import ConfigError
-from dolphin.core.records import Record
+
+_MULTIPLIER: Callable[[MarketRow, int], float] = getattr(market_ob_mult_nb, "py_func", market_ob_mult_nb)
+"""The kernel's own source, run as it stands: for one row that is quicker than handing it to compiled code."""
 
 
 class FeatureReader:
@@ -40,42 +36,79 @@ class FeatureReader:
 
     def get_placement(self, asset: str, bar: float | None = None) -> OBPlacementFeatures | None:
         """Depth, fill probability and spread of the asset at `bar`; None when there is no usable book."""
-        row = self._asset_row(asset, bar)
-        return None if row is None else read(OBPlacementFeatures, row)
+        row = self._asset(asset, bar)
+        if row is None:
+            return None
+        return OBPlacementFeatures(
+            depth_1pct_usd=row.depth_1pct_usd,
+            depth_quality=row.depth_quality,
+            fill_probability=row.fill_probability,
+            spread_proxy_bps=row.spread_proxy_bps,
+        )
 
     def get_signal(self, asset: str, bar: float | None = None) -> OBSignalFeatures | None:
         """Imbalance, persistence and withdrawal of the asset at `bar`; None when there is no usable book."""
-        row = self._asset_row(asset, bar)
-        return None if row is None else read(OBSignalFeatures, row)
+        row = self._asset(asset, bar)
+        if row is None:
+            return None
+        return OBSignalFeatures(
+            imbalance=row.imbalance,
+            imbalance_ma5=row.imbalance_ma5,
+            imbalance_persistence=row.imbalance_persistence,
+            depth_asymmetry=row.depth_asymmetry,
+            withdrawal_velocity=row.withdrawal_velocity,
+        )
 
     def get_market(self, bar: float | None = None) -> OBMarketFeatures | None:
         """Where the market's books lean at `bar`; None when there is no usable one."""
-        row = self._market_row(bar)
-        return None if row is None else read(OBMarketFeatures, row)
+        row = self._market(bar)
+        if row is None:
+            return None
+        return OBMarketFeatures(
+            median_imbalance=row.median_imbalance, agreement=row.agreement, depth_pressure=row.depth_pressure
+        )
 
     def get_macro(self, bar: float | None = None) -> OBMacroFeatures | None:
         """Cascade, regime and depth velocity at `bar`; None when there is no usable book."""
-        row = self._market_row(bar)
-        return None if row is None else read(OBMacroFeatures, row)
+        row = self._market(bar)
+        if row is None:
+            return None
+        return OBMacroFeatures(
+            median_imbalance=row.median_imbalance,
+            agreement=row.agreement,
+            depth_pressure=row.depth_pressure,
+            cascade_count=row.cascade_count,
+            depth_velocity=row.depth_velocity,
+            acceleration=row.acceleration,
+            regime_signal=row.regime_signal,
+        )
 
     def get_market_multiplier(self, direction: int, bar: float | None = None) -> float:
         """OB-3's leverage multiplier at `bar` for a trade in `direction` (−1 SHORT, +1 LONG), in [0.85, 1.20]; 1
         without a usable book."""
-        row = self._market_row(bar)
-        return 1.0 if row is None else float(market_ob_mult_nb(row, int(direction)))
+        row = self._market(bar)
+        return 1.0 if row is None else float(_MULTIPLIER(row, int(direction)))
 
-    def _asset_row(self, asset: str, bar: float | None) -> Record | None:
-        column, at = self._index(asset), self.resolve_bar(bar)
-        return None if at is None else self._usable(self._shelf.books[self._shelf.row_of(at), column], bar)
-
-    def _market_row(self, bar: float | None) -> Record | None:
-        at = self.resolve_bar(bar)
-        return None if at is None else self._usable(self._shelf.markets[self._shelf.row_of(at)], bar)
-
-    def _usable(self, row: Record, bar: float | None) -> Record | None:
-        """The record, unless it is unusable or too old for the bar asked for: it may have been held over already."""
+    def _asset(self, asset: str, bar: float | None) -> AssetRow | None:
+        """The asset's row, unless there is none, or it is unusable or too old: it may have been held over already."""
+        column = self._column.get(asset)
+        if column is None:
+            column = self._index(asset)
         asked = self.bar_idx if bar is None else int(bar)
-        return row if row.usable != 0 and asked - row.bar <= self.max_stale_bars else None
+        at = self._shelf.latest_at(asked, self.bar_idx, self.max_stale_bars)
+        if at is None:
+            return None
+        row = self._shelf.asset(at, column)
+        return row if row.usable and asked - row.bar <= self.max_stale_bars else None
+
+    def _market(self, bar: float | None) -> MarketRow | None:
+        """The market's row, likewise."""
+        asked = self.bar_idx if bar is None else int(bar)
+        at = self._shelf.latest_at(asked, self.bar_idx, self.max_stale_bars)
+        if at is None:
+            return None
+        row = self._shelf.market(at)
+        return row if row.usable and asked - row.bar <= self.max_stale_bars else None
 
     def _index(self, asset: str) -> int:
         column = self._column.get(asset)
