@@ -1,8 +1,8 @@
 """The order book's features: `python -m bench.book [--quick]` prints one JSON object.
 
-µs per bar, minimum of the repeats: the compiled kernels over many bars, and `step_live` from Python, with a provider
-that answers for all assets at once and with one that is asked asset by asset. Books are random, so branches are
-mispredicted as often as they can be.
+µs per bar, minimum of the repeats: the compiled kernels over many bars, beside NumPy, whose features must be the same;
+`step_live` from Python, with a provider that answers for all assets at once and with one that is asked asset by asset;
+and one feature asked for. Books are random, so branches are mispredicted as often as they can be.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+import timeit
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bench.common import BenchError
+from bench.plainbook import OF_ASSETS, OF_MARKET, NumpyBook
 from dolphin.book.engine import OBFeatureEngine
 from dolphin.book.layout import ASSET_BOOK, LIMITS, MARKET_BOOK, MAX_AGE_S, MAX_STALE_BARS, new_book_state
 from dolphin.book.snapshots import no_snapshots
@@ -59,6 +62,53 @@ def made_snapshots(bars: int, n: int) -> Any:
     return snapshots
 
 
+def numpy_us(n: int, bars: int) -> float:
+    """The peer. BenchError when its features are not the kernels'."""
+    snapshots = made_snapshots(bars, n)
+    plain, best = NumpyBook(n), np.inf
+    bids, asks = (np.ascontiguousarray(snapshots[side]) for side in ("bid_notional", "ask_notional"))
+    for bar in range(bars):
+        start = time.perf_counter()
+        plain.step(bids[bar], asks[bar])
+        best = min(best, time.perf_counter() - start)
+    markets, books = kernel_features(snapshots)
+    for names, row in ((OF_ASSETS, books[-1]), (OF_MARKET, markets[-1])):
+        for name in names:
+            if not np.allclose(getattr(plain, name), row[name], rtol=1e-9, atol=1e-12):
+                raise BenchError(f"book: {name} of {n} assets is not what NumPy finds")
+    return best * 1e6
+
+
+def kernel_features(snapshots: Any) -> tuple[Any, Any]:
+    """What the kernels make of snapshots, one a second."""
+    bars, n = snapshots.shape
+    limits = records(LIMITS, 1)[0]
+    limits.max_stale_bars, limits.max_age_s = MAX_STALE_BARS, MAX_AGE_S
+    markets, books = records(MARKET_BOOK, bars), records(ASSET_BOOK, bars * n).reshape(bars, n)
+    state, now_s = Flat(new_book_state(n), limits), np.arange(1.0, bars + 1.0)
+    BOOK(state, 0, 0, now_s, snapshots, np.zeros(bars, np.int64), markets, books)
+    return markets, books
+
+
+def get_us(n: int, repeats: int) -> dict[str, float]:
+    """One call of each question, the best of the repeats of a thousand."""
+    assets = tuple(f"A{i:03d}USDT" for i in range(n))
+    snapshots = made_snapshots(1, n)
+    engine = OBFeatureEngine(assets, All(assets, snapshots))
+    for bar in range(1, 20):
+        snapshots["timestamp"] = bar
+        engine.step_live(assets, bar, bar * NS)
+    asset = assets[n // 2]
+    questions = {
+        "get_placement": lambda: engine.get_placement(asset, 19),
+        "get_signal": lambda: engine.get_signal(asset, 19),
+        "get_market": lambda: engine.get_market(19),
+        "get_macro": lambda: engine.get_macro(19),
+        "get_market_multiplier": lambda: engine.get_market_multiplier(-1, 19),
+    }
+    return {name: min(timeit.repeat(ask, number=1000, repeat=repeats)) * 1e3 for name, ask in questions.items()}
+
+
 def kernel_us(n: int, bars: int, repeats: int) -> float:
     """The compiled loop."""
     snapshots, now_s = made_snapshots(bars, n), np.arange(1.0, bars + 1.0)
@@ -96,10 +146,11 @@ def main(argv: list[str]) -> None:
             "kernel_us": kernel_us(n, 400 if quick else 2000, 3 if quick else 40),
             "live_all_us": live_us(n, All, 50 if quick else 2000),
             "live_one_by_one_us": live_us(n, One, 50 if quick else 2000),
+            "numpy_us": numpy_us(n, 50 if quick else 2000),
         }
         for n in (10, 50, 400)
     ]
-    print(json.dumps({"rows": rows}))
+    print(json.dumps({"rows": rows, "get_us": get_us(50, 3 if quick else 50)}))
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def main(arguments: list[str]) -> None:
                 report[name] = calls(maker, synced, processes, synced_count if synced else count)
     report["embedded, fast, 200 a second, one listener elsewhere"] = listening(50 if quick else 1000)
     report["put queue"] = {"put": queued(count)}
-    print(json.dumps(report, indent=2))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Every measurement, or some: `python bench/run.py [PART …] [--quick] [--json] [--write]`.
 
-Parts: scanner, replay, process, growth, venue, depth. Prints tables (progress goes to stderr); --json prints the raw
-numbers instead; --write puts the tables into bench/RESULTS.md, which wants all parts and no --quick.
+Parts: scanner, replay, process, growth, venue, depth, book, live, grid. Prints tables (progress goes to stderr); --json
+prints the raw numbers instead; --write puts the tables into bench/RESULTS.md, which wants all parts and no --quick.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ sys.path.insert(0, str(ROOT))  # run as a file, so that `make bench` needs no mo
 from bench import tables  # noqa: E402
 from bench.common import ONE_THREAD, BenchError, say  # noqa: E402
 
-PARTS = ("scanner", "replay", "process", "growth", "venue", "depth")
+PARTS = ("scanner", "replay", "process", "growth", "venue", "depth", "book", "live", "grid")
 RESULTS = ROOT / "bench" / "RESULTS.md"
-# Scanner, replay and depth are about one thread's arithmetic; the others about what a user gets without any setting.
-PINNED = {"scanner": True, "replay": True, "process": False, "growth": False, "venue": False, "depth": True}
+# These are about one thread's arithmetic; the others about what a user gets without any setting.
+PINNED = {"scanner", "replay", "depth", "book"}
 
 
 def machine_facts() -> dict[str, Any]:
@@ -61,7 +61,7 @@ def measure(parts: list[str], quick: bool) -> dict[str, Any]:
 
 def run_loud(part: str, flags: list[str]) -> dict[str, Any]:
     """One part, its progress shown as it comes."""
-    env = {**os.environ, **(ONE_THREAD if PINNED[part] else {})}
+    env = {**os.environ, **(ONE_THREAD if part in PINNED else {})}
     command = [sys.executable, "-m", f"bench.{part}", *flags]
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:

@@ -118,6 +118,62 @@ def depth_table(part: Report) -> str:
     return "\n\n".join(lines)
 
 
+def book_table(part: Report) -> str:
+    """The book's features: kernels beside NumPy, a live step, one question."""
+    rows = [
+        [
+            str(r["assets"]),
+            f"{r['kernel_us']:.2f}",
+            f"{r['numpy_us']:.0f}",
+            f"{r['numpy_us'] / r['kernel_us']:.0f} ×",
+            f"{r['live_all_us']:.1f}",
+            f"{r['live_one_by_one_us']:.1f}",
+        ]
+        for r in part["rows"]
+    ]
+    head = ("assets", "kernels µs/bar", "numpy µs/bar", "kernels", "live step µs", "asked one by one µs")
+    asked = ", ".join(f"`{name}` {us:.2f}" for name, us in part["get_us"].items())
+    return "\n\n".join([table(head, rows), f"One question, µs: {asked}."])
+
+
+LIVE_PARTS = {
+    "late": "begun late",
+    "read": "books and prices read",
+    "features": "features",
+    "scan": "scan",
+    "step": "step",
+    "event_to_feature": "event to feature",
+    "ready": "due to decision",
+}
+
+
+def live_table(part: Report) -> str:
+    """The live loop against an exchange in another process; ms, median / 99 % / longest."""
+    runs = part["rows"]
+    rows = [
+        [title, *(f"{r[name]['p50']:.2f} / {r[name]['p99']:.2f} / {r[name]['max']:.1f}" for r in runs)]
+        for name, title in LIVE_PARTS.items()
+    ]
+    lines = [table(("ms: median / 99 % / longest", *(f"{r['assets']} contracts" for r in runs)), rows)]
+    lines += [
+        f"{r['assets']} contracts: {r['bars']} bars of {r['bar_seconds']:g} s, {r['missed']} missed, "
+        f"{r['messages_per_s']:,.0f} messages/s for {r['core_share']:.2f} of a core, "
+        f"`get_snapshot` {r['read_us']:.2f} µs."
+        for r in runs
+    ]
+    return "\n\n".join(lines)
+
+
+def grid_table(part: Report) -> str:
+    """Puts and gets of one value; µs, median / 99 %."""
+
+    def shown(measured: Report, call: str) -> str:
+        return f"{measured[call]['p50']:,.1f} / {measured[call]['p99']:,.1f}" if call in measured else ""
+
+    rows = [[name, shown(each, "put"), shown(each, "get"), shown(each, "heard")] for name, each in part.items()]
+    return table(("µs: median / 99 %", "put", "get", "put to listener"), rows)
+
+
 def both(spread: dict[str, float], scale: float, digits: int) -> str:
     """Minimum (median)."""
     return f"{spread['min'] * scale:,.{digits}f} ({spread['median'] * scale:,.{digits}f})"
@@ -178,6 +234,26 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
     for r in parts.get("depth", {}).get("rows", [])[:1]:
         judge("depth messages to bands, one core", 1 / r["s"]["min"], 40_000, "messages/s", 0, at_least=True)
         judge("depth: memory grown by as many messages again", parts["depth"]["growth_mb"], 4.0, "MB", 1)
+    goals_us = {50: (2.0, 60.0), 400: (12.0, 400.0)}
+    for r in parts.get("book", {}).get("rows", []):
+        if r["assets"] in goals_us:
+            kernels, whole = goals_us[r["assets"]]
+            judge(f"book, {r['assets']} assets: kernels per step", r["kernel_us"], kernels, "µs", 2)
+            judge(f"book, {r['assets']} assets: `step_live` whole", r["live_all_us"], whole, "µs", 1)
+    if "book" in parts:
+        judge("book: the slowest `get_…`", max(parts["book"]["get_us"].values()), 1.0, "µs", 2)
+    for r in parts.get("live", {}).get("rows", []):
+        judge(f"live, {r['assets']} contracts: `get_snapshot`", r["read_us"], 1.0, "µs", 2)
+        if r["assets"] == 400:
+            judge("live, 400 contracts: event to feature, 99 %", r["event_to_feature"]["p99"], 5.0, "ms", 2)
+        judge(f"live, {r['assets']} contracts: bars missed", r["missed"], 0, "", 0)
+    if "grid" in parts:
+        fast = parts["grid"]["embedded, fast, 1 at once"]
+        heard = parts["grid"]["embedded, fast, 200 a second, one listener elsewhere"]["heard"]
+        judge("embedded grid: get, median", fast["get"]["p50"], 5.0, "µs", 1)
+        judge("embedded grid: put, median", fast["put"]["p50"], 20.0, "µs", 1)
+        judge("embedded grid: put, 99 %", fast["put"]["p99"], 20.0, "µs", 1)
+        judge("embedded grid: put to listener, 99 %", heard["p99"] / 1e3, 2.0, "ms", 2)
     return rows
 
 
@@ -188,6 +264,9 @@ SECTIONS = (
     ("growth", "From a day to a year (whole processes)", growth_table),
     ("venue", "Inside NautilusTrader, without friction", venue_table),
     ("depth", "Depth messages to books and bands, one thread", depth_table),
+    ("book", "Features of order books, one thread", book_table),
+    ("live", "The live loop at 100 ms, against an exchange in another process", live_table),
+    ("grid", "The embedded grid, values of 200 bytes", grid_table),
 )
 
 
