@@ -44,7 +44,7 @@ Exit code 1 when a bar was missed, or when the replay decides anything else than
 @click.option("--faults", default="", metavar="TEXT", help="What goes wrong at the exchange that is started.")
 @click.option("--seed", default=7, show_default=True, help="Of the market that is started.")
 @click.option("--sync-seconds", default=120.0, show_default=True, help="How long to wait for the books.")
-@click.option("--replay/--no-replay", default=True, show_default=True, help="Replay what was seen, and compare.")
+@click.option("--no-replay", is_flag=True, help="Do not replay what was seen, nor compare.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep prices, books and figures in this folder.")
 @click.option("--force", is_flag=True, help="Replace what --out holds.")
 @json_option
@@ -58,7 +58,7 @@ def rehearse(
     faults: str,
     seed: int,
     sync_seconds: float,
-    replay: bool,
+    no_replay: bool,
     out: Path | None,
     force: bool,
     as_json: bool,
@@ -86,7 +86,7 @@ def rehearse(
         bars=max(1, round(minutes * 60.0 / bar_seconds)) if bar_seconds > 0.0 else 1,
         bar_seconds=bar_seconds,
         profile=profile,
-        replayed=replay,
+        replayed=not no_replay,
     ).checked()
     ready_kernels("prices", quiet=as_json, book=True)
     wanted = None if symbols.isdigit() else tuple(name.strip() for name in symbols.split(","))
