@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import Any, Self
 
@@ -88,26 +88,27 @@ class LiveBooks:
     def add(self, symbols: Iterable[str]) -> None:
         """Follow these too, from now on. Raises ConfigError for one that the venue does not have, ExchangeError when it
         cannot be asked; nothing has changed then."""
-        self._call(self._feed_now().add(tuple(symbols)))
+        wanted = tuple(symbols)
+        self._call(lambda feed: feed.add(wanted))
 
     def remove(self, symbols: Iterable[str]) -> None:
         """Follow these no more; one that is not followed is no error."""
         gone = tuple(symbols)
 
-        async def run() -> None:
-            self._feed_now().remove(gone)
+        async def run(feed: LiveFeed) -> None:
+            feed.remove(gone)
 
-        self._call(run())
+        self._call(run)
 
     def status(self) -> LiveStatus:
         """Everything about the feed now; after its end, as it was then."""
+
+        async def run(feed: LiveFeed) -> LiveStatus:
+            return status_of(feed, self._clock())
+
         if self._last is None:
-
-            async def run() -> LiveStatus:
-                return status_of(self._feed_now(), self._clock())
-
             try:
-                return self._call(run())
+                return self._call(run)
             except ExchangeError:
                 if self._last is None:
                     raise
@@ -126,22 +127,19 @@ class LiveBooks:
 
     # --- within ---------------------------------------------------------------------------------------------------
 
-    def _feed_now(self) -> LiveFeed:
-        if self._feed is None:
-            raise ExchangeError("live books: not begun; use them within their `with` block")
-        return self._feed
-
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _call[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """Run in the feed's loop. Raises what it raises, and ExchangeError when the feed has ended."""
+    def _call[T](self, make: Callable[[LiveFeed], Coroutine[Any, Any, T]]) -> T:
+        """Run in the feed's loop. Raises what it raises, and ExchangeError when the feed has not begun or has ended."""
         self._check()
-        loop = self._loop
-        if loop is None or self._last is not None:
-            work.close()
+        loop, feed = self._loop, self._feed
+        if loop is None or feed is None:
+            raise ExchangeError("live books: not begun; use them within their `with` block")
+        if self._last is not None:
             raise ExchangeError("live books: the feed has ended")
+        work = make(feed)
         try:
             future = asyncio.run_coroutine_threadsafe(work, loop)
         except RuntimeError:  # it has ended this very moment
@@ -204,7 +202,7 @@ class LiveBooks:
             finally:
                 if self._ready.done():
                     # Connections are closed by now; figures of the books and counters stand.
-                    self._last = msgspec.structs.replace(status_of(feed, self._clock()), running=False)
+                    self._last = msgspec.structs.replace(status_of(feed, system_clock_ns()), running=False)
 
 
 def _as_ours(error: BaseException) -> DolphinError:

@@ -96,6 +96,7 @@ class LiveFeed:
         self._endpoints, self._session, self._clock = endpoints, session, clock
         self._follow_all = follow_all
         self._known: Sizes = {}
+        self._tickers: dict[str, bytes] = {}
         self._oldest_ms = math.nan
         """What must be added to our clock, ms, for the oldest stamp that is still news; NaN while unknown."""
 
@@ -140,6 +141,7 @@ class LiveFeed:
         self.streams.remove(name for symbol in gone for name in self._names(symbol))
         for symbol in gone:
             self.books.remove(symbol)
+            self._tickers.pop(symbol, None)
         self.cache.set_symbols(symbol for symbol in self.cache.symbols if symbol not in gone)
 
     # --- what the streams bring (shard.Owner) -----------------------------------------------------------------------
@@ -158,8 +160,12 @@ class LiveFeed:
             self._show(pulse.symbol, withdraw_only=True)
             return
         if not pulse.book:
+            self._tickers[book.symbol] = raw
             self._show(book.symbol, withdraw_only=True)
             return
+        if book.symbol in self._tickers:
+            # A ticker comes before the diff that ends with its update: now is the time to compare the two.
+            self.books.feed(self._tickers.pop(book.symbol), ts_ns)
         bands = book.bands()
         pulse.behind = bands is not None and bands.event_ms < ts_ns * 1e-6 + self._oldest_ms
         if bands is None or pulse.behind:
