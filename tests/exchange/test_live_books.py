@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import threading
 
@@ -238,6 +239,23 @@ def test_what_cannot_be_begun_is_refused() -> None:
     with pytest.raises(ExchangeError, match="check that the venue is up"), LiveBooks(nobody, ["BTCUSDT"]):
         pass
     assert not [thread for thread in threading.enumerate() if thread.name == "live-books"]
+
+
+def test_an_interrupt_while_it_begins_leaves_nothing_running() -> None:
+    with venue(lambda: SimExchange(market(BTC))) as sim:
+        sim.faults("http429:p=1,amount=600")  # the contracts will not be told for ten minutes
+        live = LiveBooks(sim.endpoints, ["BTCUSDT"], options())
+
+        def interrupt() -> None:
+            until(lambda: sim.status()["requests"] != {})
+            _thread.interrupt_main()
+
+        helper = threading.Thread(target=interrupt)
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            live.__enter__()
+        helper.join()
+        assert not [thread for thread in threading.enumerate() if thread.name == "live-books"]
 
 
 def test_a_defect_is_seen_and_never_silent() -> None:

@@ -6,6 +6,7 @@ From a message's receipt to its row in the cache is one chain of calls: there is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 
@@ -58,7 +59,7 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
         if weight is None:
             wanted = ", ".join(map(str, DEPTH_WEIGHTS))
             raise ConfigError(f"snapshot limit {self.snapshot_limit}: expected one of {wanted}")
-        if self.weight_per_minute * (1.0 - self.weight_reserve) < weight:
+        if int(self.weight_per_minute * (1.0 - self.weight_reserve)) < weight:
             raise ConfigError(
                 f"weight per minute {self.weight_per_minute} with a reserve of {self.weight_reserve}: a snapshot of "
                 f"{self.snapshot_limit} levels weighs {weight}; expected room for one"
@@ -99,6 +100,7 @@ class LiveFeed:
         self._tickers: dict[str, bytes] = {}
         self._oldest_ms = math.nan
         """What must be added to our clock, ms, for the oldest stamp that is still news; NaN while unknown."""
+        self._doubt = asyncio.Event()
 
     async def begin(self, symbols: Sequence[str], tasks: asyncio.TaskGroup) -> None:
         """Read the contracts, then start everything. Raises ExchangeError, and ConfigError for an unknown symbol."""
@@ -167,8 +169,11 @@ class LiveFeed:
             # A ticker comes before the diff that ends with its update: now is the time to compare the two.
             self.books.feed(self._tickers.pop(book.symbol), ts_ns)
         bands = book.bands()
-        pulse.behind = bands is not None and bands.event_ms < ts_ns * 1e-6 + self._oldest_ms
-        if bands is None or pulse.behind:
+        behind = bands is not None and bands.event_ms < ts_ns * 1e-6 + self._oldest_ms
+        if behind and not pulse.behind:
+            self._doubt.set()  # either the line is slow, or our clock has jumped
+        pulse.behind = behind
+        if bands is None or behind:
             self.cache.drop(book.symbol)
         else:
             self.cache.put(bands, ts_ns)
@@ -227,6 +232,7 @@ class LiveFeed:
 
     async def _keep_time(self) -> None:
         while True:
+            self._doubt.clear()
             wait = self.options.clock_every_s
             try:
                 await self.venue_clock.measure(self.rest)
@@ -234,7 +240,9 @@ class LiveFeed:
             except ExchangeError as error:
                 self.last_problem = str(error)
                 wait = min(wait, _CLOCK_AGAIN_S)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(min(wait, _CLOCK_AGAIN_S))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), max(wait - _CLOCK_AGAIN_S, 0.001))
 
     async def _keep_contracts(self) -> None:
         while True:

@@ -110,6 +110,8 @@ class Shard:
     async def _one_life(self) -> str:
         """One connection, and those that succeed it by plan; why the last one ended."""
         connection = self._connect(self._hear)
+        for pulse in self.pulses.values():
+            pulse.refused = ""  # it may have come to be
         try:
             await connection.open()
             self._opened(connection)

@@ -72,7 +72,7 @@ def watch(
             raise ConfigError(f"{error} (--allow-remote)") from None
         raise
     options = LiveOptions(snapshot_limit=limit, tickers=tickers)
-    with _stopped() as stop, LiveBooks(endpoints, names, options) as live:
+    with LiveBooks(endpoints, names, options) as live, _stopped() as stop:
         end = time.monotonic() + (seconds if seconds is not None else float("inf"))
         if as_json:
             _print_lines(live, stop, end)
