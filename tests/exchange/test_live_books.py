@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import math
+import signal
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,30 @@ def test_more_streams_than_a_connection_of_the_venue_takes() -> None:
         assert sim.status()["weight_used"] <= 2400
 
 
+def test_contracts_that_appear_and_go_are_followed() -> None:
+    with venue(lambda: SimExchange(market(BTC, DOGE, ETH))) as sim:
+        listed = {"BTCUSDT", "DOGEUSDT"}
+        everything = sim.exchange.rest._exchange_info
+
+        def info(query: Any) -> Any:
+            told = everything(query)
+            return {**told, "symbols": [one for one in told["symbols"] if one["symbol"] in listed]}
+
+        weight, _ = sim.exchange.rest._routes["/fapi/v1/exchangeInfo"]
+        sim.exchange.rest._routes["/fapi/v1/exchangeInfo"] = weight, info  # type: ignore[index]
+        with LiveBooks(sim.endpoints, None, options(contracts_every_s=1.0)) as live:
+            assert live.symbols == ("BTCUSDT", "DOGEUSDT")
+            listed.symmetric_difference_update({"ETHUSDT", "DOGEUSDT"})
+            until(lambda: live.symbols == ("BTCUSDT", "ETHUSDT"))
+            assert live.wait_synced(LONG_S)
+            sim.compare(live)
+            listed.clear()  # a list of nothing is the venue's fault, and no reason to let go of everything
+            asked = live.status().requests["requests"]
+            until(lambda: live.status().requests["requests"] > asked + 1)
+            assert live.symbols == ("BTCUSDT", "ETHUSDT")
+            assert len(live.cache) == 2
+
+
 def test_planned_ends_leave_no_gap() -> None:
     life = Life(life_s=1.5, overlap_s=0.5, backoff_s=0.05, backoff_most_s=0.5)
     with (
@@ -248,7 +273,7 @@ def test_an_interrupt_while_it_begins_leaves_nothing_running() -> None:
 
         def interrupt() -> None:
             until(lambda: sim.status()["requests"] != {})
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
         helper = threading.Thread(target=interrupt)
         helper.start()
