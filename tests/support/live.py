@@ -91,14 +91,25 @@ class Venue:
             self.thread.release()
 
     def compare(self, live: LiveBooks) -> None:
-        """Hold the market, wait until the books have all of it, and compare them with the exchange's own."""
-        with self.held():
-            until(lambda: self.is_at(live))
-            for symbol in live.symbols:
-                line = self.exchange.feed.lines[symbol]
-                bands = live.cache.get_bands(symbol)
-                assert bands is not None
-                same_bands(bands, Levels(line.book.bids, line.book.asks), line.contract)
+        """Hold the market, wait until the books have all of it, and compare them with the exchange's own.
+
+        A book that waits for a diff cannot go on while the market is held, so it is let go and held again.
+        """
+        end = time.monotonic() + LONG_S
+        while True:
+            with self.held():
+                given_up = time.monotonic() + 2.0
+                while not self.is_at(live) and time.monotonic() < given_up:
+                    time.sleep(0.01)
+                if self.is_at(live):
+                    for symbol in live.symbols:
+                        line = self.exchange.feed.lines[symbol]
+                        bands = live.cache.get_bands(symbol)
+                        assert bands is not None
+                        same_bands(bands, Levels(line.book.bids, line.book.asks), line.contract)
+                    return
+            assert time.monotonic() < end, "the books never had all of it"
+            live.wait_synced(2.0)
 
 
 @contextmanager

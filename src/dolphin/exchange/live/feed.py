@@ -28,6 +28,9 @@ from dolphin.exchange.live.venueclock import VenueClock
 from dolphin.exchange.localbook import SyncState
 
 _CLOCK_AGAIN_S = 5.0
+"""After a comparison of the clocks that failed."""
+_CLOCK_REST_S = 1.0
+"""After any; less than it takes for a connection to be replaced for what may be our own clock's fault."""
 
 
 class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,9 +243,9 @@ class LiveFeed:
             except ExchangeError as error:
                 self.last_problem = str(error)
                 wait = min(wait, _CLOCK_AGAIN_S)
-            await asyncio.sleep(min(wait, _CLOCK_AGAIN_S))
+            await asyncio.sleep(_CLOCK_REST_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), max(wait - _CLOCK_AGAIN_S, 0.001))
+                await asyncio.wait_for(self._doubt.wait(), wait - _CLOCK_REST_S)
 
     async def _keep_contracts(self) -> None:
         while True:
