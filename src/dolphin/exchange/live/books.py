@@ -8,9 +8,10 @@ with LiveBooks(Endpoints(rest_url, ws_url), ["BTCUSDT"]) as live:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import Any, Self
 
@@ -27,10 +28,6 @@ from dolphin.exchange.live.telling import status_of
 
 _PATIENCE_S = 60.0
 """How long other threads wait for the feed's: twice what its slowest answer takes."""
-
-
-class _StopError(Exception):
-    """Ends the feed's tasks."""
 
 
 class LiveBooks:
@@ -60,7 +57,8 @@ class LiveBooks:
         self._thread = threading.Thread(target=self._main, name="live-books", daemon=True)
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._begun = threading.Event()
         self._feed: LiveFeed | None = None
         self._last: LiveStatus | None = None
         self._failure: DolphinError | None = None
@@ -73,13 +71,16 @@ class LiveBooks:
     def __enter__(self) -> Self:
         """Start the thread, and wait until the feed has begun."""
         self._thread.start()
-        self._ready.result()
+        try:
+            self._ready.result()
+        except BaseException:  # also an interrupt: nothing is left running
+            self._end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the feed; nothing of it is left running. Raises what broke it, unless the block is already failing."""
         self._end()
-        self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():
             raise ExchangeError(f"the live feed did not stop within {_PATIENCE_S:.0f} s")
         if kind is None:
@@ -88,26 +89,27 @@ class LiveBooks:
     def add(self, symbols: Iterable[str]) -> None:
         """Follow these too, from now on. Raises ConfigError for one that the venue does not have, ExchangeError when it
         cannot be asked; nothing has changed then."""
-        self._call(self._feed_now().add(tuple(symbols)))
+        wanted = tuple(symbols)
+        self._call(lambda feed: feed.add(wanted))
 
     def remove(self, symbols: Iterable[str]) -> None:
         """Follow these no more; one that is not followed is no error."""
         gone = tuple(symbols)
 
-        async def run() -> None:
-            self._feed_now().remove(gone)
+        async def run(feed: LiveFeed) -> None:
+            feed.remove(gone)
 
-        self._call(run())
+        self._call(run)
 
     def status(self) -> LiveStatus:
         """Everything about the feed now; after its end, as it was then."""
+
+        async def run(feed: LiveFeed) -> LiveStatus:
+            return status_of(feed, self._clock())
+
         if self._last is None:
-
-            async def run() -> LiveStatus:
-                return status_of(self._feed_now(), self._clock())
-
             try:
-                return self._call(run())
+                return self._call(run)
             except ExchangeError:
                 if self._last is None:
                     raise
@@ -126,22 +128,19 @@ class LiveBooks:
 
     # --- within ---------------------------------------------------------------------------------------------------
 
-    def _feed_now(self) -> LiveFeed:
-        if self._feed is None:
-            raise ExchangeError("live books: not begun; use them within their `with` block")
-        return self._feed
-
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _call[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """Run in the feed's loop. Raises what it raises, and ExchangeError when the feed has ended."""
+    def _call[T](self, make: Callable[[LiveFeed], Coroutine[Any, Any, T]]) -> T:
+        """Run in the feed's loop. Raises what it raises, and ExchangeError when the feed has not begun or has ended."""
         self._check()
-        loop = self._loop
-        if loop is None or self._last is not None:
-            work.close()
+        loop, feed = self._loop, self._feed
+        if loop is None or feed is None:
+            raise ExchangeError("live books: not begun; use them within their `with` block")
+        if self._last is not None:
             raise ExchangeError("live books: the feed has ended")
+        work = make(feed)
         try:
             future = asyncio.run_coroutine_threadsafe(work, loop)
         except RuntimeError:  # it has ended this very moment
@@ -164,26 +163,36 @@ class LiveBooks:
                     raise ExchangeError(f"live books: the feed did not answer within {_PATIENCE_S:.0f} s") from None
 
     def _end(self) -> None:
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(stop.set)
+        self._begun.wait(_PATIENCE_S)
+        loop, task, self._task = self._loop, self._task, None
+        if loop is not None and task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(task.cancel)
+        self._thread.join(_PATIENCE_S)
 
     def _main(self) -> None:
+        failure: DolphinError | None = None
         try:
             asyncio.run(self._live())
+        except asyncio.CancelledError:
+            failure = None if self._ready.done() else ExchangeError("live books: ended before they had begun")
         except BaseException as error:
             failure = _as_ours(error)
-            if not self._ready.done():
-                self._ready.set_exception(failure)
-            else:
-                self._failure = failure
-                if self._last is not None:
-                    self._last = msgspec.structs.replace(self._last, failure=str(failure))
         finally:
+            self._begun.set()
             self.cache.clear()
+        if failure is None:
+            return
+        if self._last is not None:
+            self._last = msgspec.structs.replace(self._last, failure=str(failure))
+        if self._ready.done():
+            self._failure = failure
+        else:
+            self._ready.set_exception(failure)
 
     async def _live(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._begun.set()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             feed = self._feed = LiveFeed(
                 self._endpoints,
@@ -197,14 +206,11 @@ class LiveBooks:
                 async with asyncio.TaskGroup() as tasks:
                     await feed.begin(self._wanted or (), tasks)
                     self._ready.set_result(None)
-                    await self._stop.wait()
-                    raise _StopError
-            except* _StopError:
-                pass
+                    await asyncio.Event().wait()  # until it is cancelled, or a task fails
             finally:
                 if self._ready.done():
                     # Connections are closed by now; figures of the books and counters stand.
-                    self._last = msgspec.structs.replace(status_of(feed, self._clock()), running=False)
+                    self._last = msgspec.structs.replace(status_of(feed, system_clock_ns()), running=False)
 
 
 def _as_ours(error: BaseException) -> DolphinError:

@@ -8,6 +8,7 @@ somewhere in between.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -65,18 +66,20 @@ class WeightBudget:
         """For how long nobody may ask, because the venue has said so."""
         return max(0.0, self._closed_until - self._clock())
 
-    async def take(self, weight: int) -> None:
+    async def take(self, weight: int, *, urgent: bool = False) -> None:
         """Wait until a request of this weight may be sent, and count it; `give` ends it.
 
-        Raises ConfigError for a weight beyond what a whole minute allows: it would wait for ever.
+        An urgent one passes those that wait, and may take of the reserve. Raises ConfigError for a weight beyond what a
+        whole minute allows: it would wait for ever.
         """
         if weight > self.allowed:
             raise ConfigError(
                 f"weight budget: a request of weight {weight}, but only {self.allowed} a minute are allowed; "
                 "ask for fewer levels, or raise the limit"
             )
-        async with self._turn:
-            while (wait := self._wait_s(weight)) > 0.0:
+        async with contextlib.nullcontext() if urgent else self._turn:
+            most = self.limit if urgent else self.allowed
+            while (wait := self._wait_s(weight, most)) > 0.0:
                 await self._sleep(wait)
             self._open += weight
 
@@ -96,11 +99,11 @@ class WeightBudget:
         """Let nobody ask for so long; a shorter pause never cuts a longer one."""
         self._closed_until = max(self._closed_until, self._clock() + seconds)
 
-    def _wait_s(self, weight: int) -> float:
+    def _wait_s(self, weight: int, most: int) -> float:
         """Seconds until it is worth looking again; 0 when the weight may be taken now."""
         if self.paused_s > 0.0:
             return self.paused_s
-        if self.used + weight <= self.allowed:
+        if self.used + weight <= most:
             return 0.0
         now = self._clock()
         ends = [self._done[0][0]] if self._done else []

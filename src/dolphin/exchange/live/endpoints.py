@@ -37,8 +37,8 @@ class Endpoints:
             host = _host(base, name, schemes)
             if not self.allow_remote and not _is_loopback(host):
                 raise ConfigError(
-                    f"{name} address {base!r}: {host} is not this machine; expected a loopback address, or remote "
-                    "addresses allowed explicitly"
+                    f"{name} address {base!r}: {host} is not this machine; expected a loopback address; "
+                    "other machines must be allowed explicitly"
                 )
 
     def url(self, path: str) -> str:

@@ -6,6 +6,7 @@ From a message's receipt to its row in the cache is one chain of calls: there is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 
@@ -27,6 +28,9 @@ from dolphin.exchange.live.venueclock import VenueClock
 from dolphin.exchange.localbook import SyncState
 
 _CLOCK_AGAIN_S = 5.0
+"""After a comparison of the clocks that failed."""
+_CLOCK_REST_S = 1.0
+"""After any; less than it takes for a connection to be replaced for what may be our own clock's fault."""
 
 
 class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +62,7 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
         if weight is None:
             wanted = ", ".join(map(str, DEPTH_WEIGHTS))
             raise ConfigError(f"snapshot limit {self.snapshot_limit}: expected one of {wanted}")
-        if self.weight_per_minute * (1.0 - self.weight_reserve) < weight:
+        if int(self.weight_per_minute * (1.0 - self.weight_reserve)) < weight:
             raise ConfigError(
                 f"weight per minute {self.weight_per_minute} with a reserve of {self.weight_reserve}: a snapshot of "
                 f"{self.snapshot_limit} levels weighs {weight}; expected room for one"
@@ -96,8 +100,10 @@ class LiveFeed:
         self._endpoints, self._session, self._clock = endpoints, session, clock
         self._follow_all = follow_all
         self._known: Sizes = {}
+        self._tickers: dict[str, bytes] = {}
         self._oldest_ms = math.nan
         """What must be added to our clock, ms, for the oldest stamp that is still news; NaN while unknown."""
+        self._doubt = asyncio.Event()
 
     async def begin(self, symbols: Sequence[str], tasks: asyncio.TaskGroup) -> None:
         """Read the contracts, then start everything. Raises ExchangeError, and ConfigError for an unknown symbol."""
@@ -140,6 +146,7 @@ class LiveFeed:
         self.streams.remove(name for symbol in gone for name in self._names(symbol))
         for symbol in gone:
             self.books.remove(symbol)
+            self._tickers.pop(symbol, None)
         self.cache.set_symbols(symbol for symbol in self.cache.symbols if symbol not in gone)
 
     # --- what the streams bring (shard.Owner) -----------------------------------------------------------------------
@@ -158,11 +165,18 @@ class LiveFeed:
             self._show(pulse.symbol, withdraw_only=True)
             return
         if not pulse.book:
+            self._tickers[book.symbol] = raw
             self._show(book.symbol, withdraw_only=True)
             return
+        if book.symbol in self._tickers:
+            # A ticker comes before the diff that ends with its update: now is the time to compare the two.
+            self.books.feed(self._tickers.pop(book.symbol), ts_ns)
         bands = book.bands()
-        pulse.behind = bands is not None and bands.event_ms < ts_ns * 1e-6 + self._oldest_ms
-        if bands is None or pulse.behind:
+        behind = bands is not None and bands.event_ms < ts_ns * 1e-6 + self._oldest_ms
+        if behind and not pulse.behind:
+            self._doubt.set()  # either the line is slow, or our clock has jumped
+        pulse.behind = behind
+        if bands is None or behind:
             self.cache.drop(book.symbol)
         else:
             self.cache.put(bands, ts_ns)
@@ -221,6 +235,7 @@ class LiveFeed:
 
     async def _keep_time(self) -> None:
         while True:
+            self._doubt.clear()
             wait = self.options.clock_every_s
             try:
                 await self.venue_clock.measure(self.rest)
@@ -228,7 +243,9 @@ class LiveFeed:
             except ExchangeError as error:
                 self.last_problem = str(error)
                 wait = min(wait, _CLOCK_AGAIN_S)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(_CLOCK_REST_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), wait - _CLOCK_REST_S)
 
     async def _keep_contracts(self) -> None:
         while True:

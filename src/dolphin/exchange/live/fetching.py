@@ -63,7 +63,7 @@ class Fetcher:
     @property
     def waiting(self) -> int:
         """How many symbols wait."""
-        return sum(want.open for want in self._wants.values())
+        return len(self._books.wanting())
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Fetch for ever; requests are tasks of `tasks`."""

@@ -93,11 +93,11 @@ class RestClient:
 
     async def exchange_info(self) -> bytes:
         """The body of exchangeInfo."""
-        return (await self._get("/fapi/v1/exchangeInfo", 1, INFO_BYTES)).body
+        return (await self._get("/fapi/v1/exchangeInfo", 1, INFO_BYTES, urgent=True)).body
 
     async def server_time(self) -> tuple[int, Answer]:
         """The venue's clock, milliseconds, and the answer that said so."""
-        answer = await self._get("/fapi/v1/time", 1, 4096)
+        answer = await self._get("/fapi/v1/time", 1, 4096, urgent=True)
         return _decoded(answer.body, _Time, "/fapi/v1/time").server_ms, answer
 
     async def depth(self, symbol: str, limit: int = 1000) -> bytes:
@@ -120,14 +120,14 @@ class RestClient:
         )
         return _decoded(answer.body, list[Kline], "/fapi/v1/klines")
 
-    async def _get(self, path: str, weight: int, most_bytes: int, **query: Any) -> Answer:
+    async def _get(self, path: str, weight: int, most_bytes: int, *, urgent: bool = False, **query: Any) -> Answer:
         """One answer with status 200. Raises ExchangeError when the venue refuses, or nothing has helped."""
         problem = ""
         for tries in range(self._tries):
             if tries:
                 self.counts["retried"] += 1
                 await asyncio.sleep(full_jitter(tries - 1, self._backoff_s, 15.0))
-            await self.budget.take(weight)
+            await self.budget.take(weight, urgent=urgent)
             told: int | None = None
             try:
                 self.counts["requests"] += 1

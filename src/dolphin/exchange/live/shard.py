@@ -20,6 +20,8 @@ from dolphin.exchange.live.connection import Connection, OnMessage
 from dolphin.exchange.live.pulse import Pulse
 
 _TICK_S = 0.1
+_HELD_UP_S = 1.0
+"""Between two looks; longer, and it was us who did not listen: suspended, or starved of the processor."""
 _HEALTHY_S = 10.0
 """A connection that has spoken for so long was a good one: the next failure counts as the first."""
 _RESUBSCRIBE_S = (30.0, 600.0)
@@ -61,6 +63,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     life_s: float = 82_800.0  # the venue ends it after 86,400
     overlap_s: float = 1.0  # both speak: how far the old one may lag behind the new one without a gap
     speak_s: float = 30.0  # the new one must have said something by then
+    behind_s: float = 3.0  # with old news for so long, it is the line: our own clock would have been set right
     backoff_s: float = 0.5
     backoff_most_s: float = 30.0
 
@@ -87,6 +90,7 @@ class Shard:
         """Why the connection before this one ended."""
         self._connect, self._owner, self._gate, self._life = connect, owner, gate, life
         self._failures = 0
+        self._behind_s = 0.0  # when it was not behind for the last time
         self._roll_at_s = 0.0
 
     async def run(self) -> None:
@@ -110,6 +114,8 @@ class Shard:
     async def _one_life(self) -> str:
         """One connection, and those that succeed it by plan; why the last one ended."""
         connection = self._connect(self._hear)
+        for pulse in self.pulses.values():
+            pulse.refused = ""  # it may have come to be
         try:
             await connection.open()
             self._opened(connection)
@@ -130,18 +136,22 @@ class Shard:
         self.live = connection
         self.opened += 1
         self.counts["opened"] += 1
+        self._behind_s = connection.opened_s
         self._roll_at_s = connection.opened_s + self._life.life_s
 
     async def _live_through(self) -> str:
         time = asyncio.get_running_loop().time
+        looked = time()
         while (live := self.live) is not None:
             await self._reconcile(live)
-            now = time()
+            before, looked = looked, time()
+            now = looked
             if live.ended:
                 return "closed"
             if live.is_dead():
                 return "silent"
-            if why := await self._tend(live, now):
+            # Who was held up himself must read first what has come meanwhile, and not call it silence.
+            if now - before < _HELD_UP_S and (why := await self._tend(live, now)):
                 return why
             if live.messages and now - live.opened_s > _HEALTHY_S:
                 self._failures = 0
@@ -182,7 +192,9 @@ class Shard:
                     self._owner.late(pulse)
         if 2 * len(late) > len(heard):
             return "stalled"
-        if 2 * sum(pulse.behind for pulse in heard) > len(heard):
+        if 2 * sum(pulse.behind for pulse in heard) <= len(heard):
+            self._behind_s = now
+        elif now - self._behind_s > self._life.behind_s:
             return "behind"
         again = [pulse for pulse in late if now >= pulse.retry_at_s]
         if again:

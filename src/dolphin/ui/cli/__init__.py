@@ -54,7 +54,7 @@ COMMANDS = {
     "parity": ("dolphin.ui.cli.parity:parity", "Compare a replay with the same days inside NautilusTrader."),
     "why": ("dolphin.ui.cli.why:why", "Explain the decision, or the refusal, at one bar."),
     "forewarner": ("dolphin.ui.cli.forewarner:forewarner", "Train the Monte-Carlo forewarner; assess a configuration."),
-    "exchange": ("dolphin.ui.cli.exchange:exchange", "Run an exchange of our own on loopback, to try things on."),
+    "exchange": ("dolphin.ui.cli.exchange:exchange", "Run an exchange of our own on loopback; watch the books of one."),
     "rehearse": (
         "dolphin.ui.cli.rehearse:rehearse",
         "Run the whole live loop against an exchange; see if it keeps up.",

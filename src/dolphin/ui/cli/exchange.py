@@ -1,4 +1,4 @@
-"""`dolphin exchange`: the venue's side of the wire."""
+"""`dolphin exchange`: both ends of the wire to the venue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dolphin.ui.cli import LazyGroup
 
 COMMANDS = {
     "sim": ("dolphin.ui.cli.exchange_sim:sim", "Run an exchange of our own on this machine, to try things on."),
+    "watch": ("dolphin.ui.cli.exchange_watch:watch", "Keep the order books of a venue, live, and show them."),
 }
 
 EPILOG = """\b
