@@ -34,6 +34,8 @@ LINES = 1000
 """Lines of the log that may wait to be written."""
 _NAP_S = 0.2
 """The longest sleep: a wish to stop is heard that soon."""
+_DUE_S = 1e-6
+"""A deadline as near as this is due."""
 
 
 class ObfService:
@@ -139,7 +141,7 @@ class ObfService:
 
     def _wait_until(self, deadline: float) -> bool:
         """Sleep until then; false when the loop is to end before."""
-        while (left := deadline - self._monotonic()) > 0.0:
+        while (left := deadline - self._monotonic()) > _DUE_S:
             if self._stopping:
                 return False
             self._sleep(min(left, _NAP_S))

@@ -90,8 +90,8 @@ def run(
     Features and snapshots go to the grid, the newest also to the cache folder, and snapshots to the archive if one is
     given. What happens is told on stderr, a line each. Ctrl-C or SIGTERM ends it cleanly, with exit code 0.
     """
-    from dolphin.grid.embedded import EmbeddedGrid
     from dolphin.book.update import BOOK
+    from dolphin.grid.embedded import EmbeddedGrid
     from dolphin.ops.obf.service import ObfService
     from dolphin.ops.obf.settings import ObfSettings
 
