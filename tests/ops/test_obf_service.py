@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -91,6 +92,39 @@ def test_a_grid_that_hangs_and_a_slow_log_delay_no_beat(tmp_path: Path) -> None:
     assert (one.beat.beats, one.skipped) == (300, 0)
     assert counted == list(range(1, 301))
     grid.gate.set()
+
+
+def test_without_a_grid_the_file_goes_on_and_says_so(tmp_path: Path) -> None:
+    """The grid goes away and comes back: pushes stop, the file does not, and both say how it stands."""
+    clock, grid = Time(), MemoryGrid()
+    one = service(Moving("BTCUSDT"), tmp_path, clock, grid)
+    assert one.publisher is not None
+
+    def turn() -> tuple[str, str, str, float]:
+        clock.pass_(0.1)
+        frame = one.step()
+        one.publisher.publish(frame)  # type: ignore[union-attr]  # on this thread, so that every beat is pushed
+        one.keeper.write()
+        file, metrics = read_features(tmp_path), read_metrics(tmp_path)
+        assert metrics.breaker is not None
+        assert file.assets["BTCUSDT"].snapshot is not None
+        assert file.timestamp == frame.now_ns / 1e9, "the newest beat"
+        return file.mode, file.phase, metrics.breaker.state.value, metrics.breaker.wait_s
+
+    assert turn() == ("grid", "running", "CLOSED", 0.0)
+    grid.fail = True
+    assert [turn() for _ in range(3)][1:] == [("file_only", "degraded", "OPEN", 1.0)] * 2
+    clock.pass_(1.0)
+    assert turn() == ("file_only", "degraded", "OPEN", 2.0)
+    grid.fail = False
+    assert turn() == ("file_only", "degraded", "OPEN", 2.0)
+    clock.pass_(2.0)
+    assert turn() == ("grid", "running", "CLOSED", 0.0)
+    metrics = read_metrics(tmp_path)
+    assert metrics.pushes is not None
+    assert metrics.pushes.failed > 0
+    assert metrics.pushes.held_back > 0
+    assert json.loads(grid.values["DOLPHIN_HEARTBEAT", "obf"])["phase"] == "running"
 
 
 def test_metrics_tell_everything(tmp_path: Path) -> None:

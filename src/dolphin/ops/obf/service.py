@@ -74,7 +74,11 @@ class ObfService:
             source, self.settings, self.started_ns, engine=None if saved is None else saved.engine, tell=self._tell
         )
         self.standing = Standing(self.settings, self.started_ns, None if saved is None else saved.cat3)
-        self.publisher = None if grid is None else Publisher(grid, self.settings, self.standing, clock, tell=self._tell)
+        self.publisher = (
+            None
+            if grid is None
+            else Publisher(grid, self.settings, self.standing, clock, tell=self._tell, monotonic=monotonic)
+        )
         self.recorder = (
             None if archive is None else Recorder(archive, self.settings, source=type(source).__name__, tell=self._tell)
         )
