@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dolphin.core.clock import NS_PER_S
-from dolphin.core.errors import ConfigError, DataError
+from dolphin.core.errors import ConfigError, DataError, DolphinError
 from dolphin.grid.memory import MemoryGrid
 from dolphin.grid.schemas import BOOK_SERVICE
 from dolphin.market.synthetic import MarketSpec, make_market
@@ -20,7 +20,7 @@ from dolphin.ops.obf.metrics import read_metrics
 from dolphin.ops.obf.service import ObfService
 from dolphin.ops.obf.settings import ObfSettings
 from dolphin.ops.obf.sources import MockSource, ReplaySource, recorded_source
-from tests.ops.obf_cases import START_NS, Hand, Time, service, until
+from tests.ops.obf_cases import QUICK, START_NS, Hand, Time, service, until
 from tests.ops.test_obf_publisher import Hanging
 from tests.support.books import book_days, in_memory, write_books
 
@@ -125,6 +125,21 @@ def test_without_a_grid_the_file_goes_on_and_says_so(tmp_path: Path) -> None:
     assert metrics.pushes.failed > 0
     assert metrics.pushes.held_back > 0
     assert json.loads(grid.values["DOLPHIN_HEARTBEAT", "obf"])["phase"] == "running"
+
+
+class Broken(MemoryGrid):
+    """A grid with a defect: what it raises is no GridError."""
+
+    def put_many(self, name: str, values: object) -> None:
+        raise RuntimeError("a defect")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_by_itself_ends_the_service(tmp_path: Path) -> None:
+    one = ObfService(Moving("BTCUSDT"), tmp_path, grid=Broken(), settings=QUICK)
+    with pytest.raises(DolphinError, match="the publisher ended by itself"):
+        one.run(seconds=600.0)
+    assert read_metrics(tmp_path).phase == "stopped"
 
 
 def test_metrics_tell_everything(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ class Publisher:
         """Begin to push."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def offer(self, frame: Frame) -> None:
         """Have it pushed, unless a newer one comes before."""
         with self._slot:

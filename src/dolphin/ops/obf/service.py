@@ -17,7 +17,7 @@ import numpy as np
 
 from dolphin.book.payload import seconds_of
 from dolphin.core.clock import Clock, ns_to_iso, system_clock_ns
-from dolphin.core.errors import ConfigError
+from dolphin.core.errors import ConfigError, DolphinError
 from dolphin.grid.port import Maps
 from dolphin.ops.obf.beat import Beat, Frame
 from dolphin.ops.obf.keeper import Keeper
@@ -65,6 +65,7 @@ class ObfService:
         self.lost_lines = self.skipped = 0
         self.latencies = Latencies()
         self._stopping = False
+        self._parts: list[Publisher | Recorder | Keeper] = []
         self.source = source
         self.started_ns = clock()
         _usable(cache)
@@ -90,10 +91,11 @@ class ObfService:
         self._stopping = True
 
     def run(self, seconds: float | None = None) -> None:
-        """Beat until `stop`, or for `seconds`; then write everything down and say goodbye."""
-        for part in (self.publisher, self.recorder, self.keeper):
-            if part is not None:
-                part.start()
+        """Beat until `stop`, or for `seconds`; then write everything down and say goodbye. Raises DolphinError when one
+        of its threads ended by itself."""
+        self._parts = [part for part in (self.publisher, self.recorder, self.keeper) if part is not None]
+        for part in self._parts:
+            part.start()
         self._tell(f"started: {len(self.beat.assets)} assets, a beat every {self.settings.cadence_s * 1e3:g} ms")
         try:
             self._loop(seconds)
@@ -137,6 +139,11 @@ class ObfService:
             if not self._wait_until(deadline):
                 return
             self.step()
+            for part in self._parts:
+                if not part.alive:  # a defect: better started anew than half-alive
+                    raise DolphinError(
+                        f"obf: the {type(part).__name__.lower()} ended by itself; start the service again"
+                    )
             now = self._monotonic()
             self.latencies.add(now - deadline)
             missed = max(0, int((now - deadline) / cadence))
@@ -163,7 +170,8 @@ class ObfService:
 
     def _tell(self, line: str) -> None:
         self.lost_lines += len(self.lines) == LINES
-        self.lines.append(line)
+        now_ns = self._clock()
+        self.lines.append(f"{ns_to_iso(now_ns - now_ns % 1_000_000)} {line}")
 
     def last_metrics(self) -> ObfMetrics | None:
         """How it did, after `run`; None when there was no beat."""
