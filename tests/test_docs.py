@@ -197,7 +197,18 @@ def test_python_on_the_pages_is_python(page: Path) -> None:
             ast.parse(body)
 
 
-@pytest.mark.parametrize("page", ["docs/engine.md", "docs/book.md", "docs/exchange.md", "docs/live.md", "docs/grid.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/engine.md",
+        "docs/book.md",
+        "docs/exchange.md",
+        "docs/live.md",
+        "docs/liveloop.md",
+        "docs/obf.md",
+        "docs/grid.md",
+    ],
+)
 def test_a_page_s_example_runs(page: str) -> None:
     blocks = [body for language, body in FENCE.findall(text_of(page)) if language == "python"]
     assert blocks

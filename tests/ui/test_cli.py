@@ -60,6 +60,7 @@ def test_the_tree_is_the_documented_one() -> None:
         *("", "data", "data make", "data import", "data download", "data instruments", "data verify"),
         *("factors", "factors import", "survival", "survival explain"),
         *("exchange", "exchange sim", "forewarner", "forewarner train", "forewarner assess"),
+        *("obf", "obf run", "obf status"),
         *("grid", "grid get", "grid put", "grid watch", "grid dump", "grid load", "grid doctor"),
         *("scan", "scan run", "scan certify", "backtest", "parity", "why"),
     }

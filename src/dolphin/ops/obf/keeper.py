@@ -45,6 +45,11 @@ class Keeper:
         """Begin to write."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def save(self, saved: Saved) -> None:
         """Have the state written at the next turn; a newer one takes its place."""
         self._state = saved

@@ -74,7 +74,7 @@ class Publisher:
         self._wake, self._closing = threading.Event(), False
         self._pushed_s: dict[str, float] = {}
         self._pushed_bar: dict[str, int] = {}
-        self._seq = 0
+        self._seq, self._market_bar = 0, -1
         self._macros: deque[v.MacroBar] = deque(maxlen=MACRO_BARS)
         self._heard_s = -float("inf")
         self._last: tuple[Frame, str] | None = None
@@ -84,6 +84,11 @@ class Publisher:
     def start(self) -> None:
         """Begin to push."""
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def offer(self, frame: Frame) -> None:
         """Have it pushed, unless a newer one comes before."""
@@ -123,7 +128,9 @@ class Publisher:
         now_ns = self._clock()
         books, shards = self._snapshots(frame, now_ns), self._features(frame)
         macro = macro_bar(frame)
-        if macro is not None and (not self._macros or macro.timestamp > self._macros[-1].timestamp):
+        market_bar = int(frame.market["bar"][0])
+        if macro is not None and market_bar > self._market_bar:
+            self._market_bar = market_bar
             self._macros.append(macro)
             self._encode(books[0], schemas.BOOK_MACRO, v.BookMacro(bars=list(self._macros)))
         due = self._monotonic() - self._heard_s >= self._settings.publish_s

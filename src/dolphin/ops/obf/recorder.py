@@ -80,6 +80,11 @@ class Recorder:
         """Begin to write."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def offer(self, frame: Frame) -> None:
         """Have the frame's snapshots recorded if it is time; never waits for the disk."""
         slot = frame.now_ns // round(self._settings.archive_s * 1e9)

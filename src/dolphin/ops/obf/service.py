@@ -17,7 +17,7 @@ import numpy as np
 
 from dolphin.book.payload import seconds_of
 from dolphin.core.clock import Clock, ns_to_iso, system_clock_ns
-from dolphin.core.errors import ConfigError
+from dolphin.core.errors import ConfigError, DolphinError
 from dolphin.grid.port import Maps
 from dolphin.ops.obf.beat import Beat, Frame
 from dolphin.ops.obf.keeper import Keeper
@@ -34,6 +34,8 @@ LINES = 1000
 """Lines of the log that may wait to be written."""
 _NAP_S = 0.2
 """The longest sleep: a wish to stop is heard that soon."""
+_DUE_S = 1e-6
+"""A deadline as near as this is due."""
 
 
 class ObfService:
@@ -63,6 +65,7 @@ class ObfService:
         self.lost_lines = self.skipped = 0
         self.latencies = Latencies()
         self._stopping = False
+        self._parts: list[Publisher | Recorder | Keeper] = []
         self.source = source
         self.started_ns = clock()
         _usable(cache)
@@ -72,7 +75,11 @@ class ObfService:
             source, self.settings, self.started_ns, engine=None if saved is None else saved.engine, tell=self._tell
         )
         self.standing = Standing(self.settings, self.started_ns, None if saved is None else saved.cat3)
-        self.publisher = None if grid is None else Publisher(grid, self.settings, self.standing, clock, tell=self._tell)
+        self.publisher = (
+            None
+            if grid is None
+            else Publisher(grid, self.settings, self.standing, clock, tell=self._tell, monotonic=monotonic)
+        )
         self.recorder = (
             None if archive is None else Recorder(archive, self.settings, source=type(source).__name__, tell=self._tell)
         )
@@ -84,10 +91,11 @@ class ObfService:
         self._stopping = True
 
     def run(self, seconds: float | None = None) -> None:
-        """Beat until `stop`, or for `seconds`; then write everything down and say goodbye."""
-        for part in (self.publisher, self.recorder, self.keeper):
-            if part is not None:
-                part.start()
+        """Beat until `stop`, or for `seconds`; then write everything down and say goodbye. Raises DolphinError when one
+        of its threads ended by itself."""
+        self._parts = [part for part in (self.publisher, self.recorder, self.keeper) if part is not None]
+        for part in self._parts:
+            part.start()
         self._tell(f"started: {len(self.beat.assets)} assets, a beat every {self.settings.cadence_s * 1e3:g} ms")
         try:
             self._loop(seconds)
@@ -131,6 +139,11 @@ class ObfService:
             if not self._wait_until(deadline):
                 return
             self.step()
+            for part in self._parts:
+                if not part.alive:  # a defect: better started anew than half-alive
+                    raise DolphinError(
+                        f"obf: the {type(part).__name__.lower()} ended by itself; start the service again"
+                    )
             now = self._monotonic()
             self.latencies.add(now - deadline)
             missed = max(0, int((now - deadline) / cadence))
@@ -139,7 +152,7 @@ class ObfService:
 
     def _wait_until(self, deadline: float) -> bool:
         """Sleep until then; false when the loop is to end before."""
-        while (left := deadline - self._monotonic()) > 0.0:
+        while (left := deadline - self._monotonic()) > _DUE_S:
             if self._stopping:
                 return False
             self._sleep(min(left, _NAP_S))
@@ -157,7 +170,8 @@ class ObfService:
 
     def _tell(self, line: str) -> None:
         self.lost_lines += len(self.lines) == LINES
-        self.lines.append(line)
+        now_ns = self._clock()
+        self.lines.append(f"{ns_to_iso(now_ns - now_ns % 1_000_000)} {line}")
 
     def last_metrics(self) -> ObfMetrics | None:
         """How it did, after `run`; None when there was no beat."""
