@@ -1,0 +1,1 @@
+"""What runs the system: daemons, flows, and the processes that they need (SPEC §15)."""
