@@ -9,28 +9,28 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dolphin.core.errors import ConfigError, GridError
-from dolphin.grid.hazelcast.grid import HazelcastGrid
+from dolphin.grid.opening import open_grid
 from dolphin.ops.infra.java import find_jar, find_java
 from dolphin.ops.infra.member import CREDENTIALS, Member
-from dolphin.ops.infra.memberconfig import CLUSTER
 
 FIRST_PORT = 5701
 HEAP_MB = 256
 
 _TERMINATE_S = 10.0
+_CP_MEMBERS = "/rest/cp-subsystem/members"
 
 
 class MemberStatus(NamedTuple):
-    """One member: `cluster_size` is how many members it sees, 0 when it does not answer; `cp_members` how many of the
-    CP subsystem, 0 when there is none."""
+    """One member: `cluster_size` is how many members it sees, 0 when it does not answer; `cp` whether it takes part in
+    the CP subsystem, None when the cluster has none."""
 
     port: int
     pid: int | None
     cluster_size: int
-    cp_members: int
+    cp: bool | None
 
 
 class HazelcastCluster:
@@ -48,18 +48,28 @@ class HazelcastCluster:
         """Where clients connect."""
         return tuple(f"127.0.0.1:{member.port}" for member in self.members)
 
+    @property
+    def address(self) -> str:
+        """What `open_grid`, and `--grid`, take."""
+        return f"hazelcast://{','.join(self.addresses)}"
+
     def start(self, members: int = 1, *, ports: Sequence[int] | None = None, timeout_s: float = 120.0) -> None:
         """Start it, or those of its members that do not run, and wait until all are one cluster.
 
         Raises ConfigError for a number of members that is not 1 or 3, for one that differs from what is running, for
-        ports that are taken, and when Java or Hazelcast's file is missing; GridError when the cluster does not come up
-        in time, and then what was started is stopped.
+        ports that are taken, and when Java or Hazelcast's file is missing; GridError when only one of three runs, and
+        when the cluster does not come up in time, and then what was started is stopped.
         """
         if members not in (1, 3):
             raise ConfigError(f"hazelcast: {members} members; expected 1, or 3 for a CP subsystem")
         running = [member for member in self.members if member.pid is not None]
         if running and (len(self.members) != members or (ports and [m.port for m in self.members] != list(ports))):
             raise ConfigError(f"{self.folder}: {len(self.members)} members are set up and some run; stop them first")
+        if len(running) == 1 < members:
+            raise GridError(
+                f"{self.folder}: one member of three is left, and the CP subsystem is lost with the others; "
+                "`dolphin grid dump` saves what the maps hold; then take it down and up again"
+            )
         java, jar = find_java(), find_jar()
         if not running:
             ports = list(ports or range(FIRST_PORT, FIRST_PORT + members))
@@ -96,13 +106,12 @@ class HazelcastCluster:
         return [self._status(member) for member in self.members]
 
     def _status(self, member: Member) -> MemberStatus:
-        pid, size, cp = member.pid, 0, 0
+        pid, size, cp = member.pid, 0, False
         if pid is not None:
             with contextlib.suppress(GridError, ValueError):
                 size = int(member.ask("GET", "/health/cluster-size"))
-                if len(self.members) >= 3:
-                    cp = len(json.loads(member.ask("GET", "/rest/cp-subsystem/members")))
-        return MemberStatus(member.port, pid, size, cp)
+                cp = bool(self._cp_identity(member))
+        return MemberStatus(member.port, pid, size, cp if len(self.members) >= 3 else None)
 
     def _wait(self, end: float, *, mend: bool) -> None:
         expected = len(self.members)
@@ -115,10 +124,10 @@ class HazelcastCluster:
                     )
             status = self.status()
             if all(one.cluster_size == expected for one in status):
-                if (expected < 3 or all(one.cp_members == expected for one in status)) and self._answers():
-                    return
-                if mend:
+                if expected >= 3 and mend:
                     self._mend()
+                if all(one.cp is not False for one in status) and self._answers():
+                    return
             if time.monotonic() > end:
                 seen = ", ".join(f"{one.port} sees {one.cluster_size}" for one in status)
                 raise GridError(f"hazelcast: {expected} members started and did not become one cluster in time: {seen}")
@@ -127,7 +136,7 @@ class HazelcastCluster:
     def _answers(self) -> bool:
         """Whether a client gets a map's value, and a reference's, which wants a leader in the CP subsystem."""
         try:
-            grid = HazelcastGrid(self.addresses, cluster=CLUSTER)
+            grid = open_grid(self.address)
         except GridError:
             return False
         try:
@@ -141,22 +150,25 @@ class HazelcastCluster:
             grid.close()
 
     def _mend(self) -> None:
-        """Put members that were started anew into the CP subsystem, in the place of those that died."""
-        with contextlib.suppress(GridError, ValueError, KeyError):
-            alive = {self._uuid(member): member for member in self.members}
-            asked = self.members[0]
-            cp: list[dict[str, Any]] = json.loads(asked.ask("GET", "/rest/cp-subsystem/members"))
-            there = {each["uuid"] for each in cp}
-            for each in there - alive.keys():
-                asked.ask("POST", f"/rest/cp-subsystem/members/{each}/remove", CREDENTIALS)
-            for uuid, member in alive.items():
-                if uuid not in there:
-                    member.ask("POST", "/rest/cp-subsystem/members", CREDENTIALS)
+        """Put members that were started anew into the CP subsystem, in the place of those that died: one that starts
+        has another identity than the one before it."""
+        with contextlib.suppress(GridError, ValueError, KeyError, StopIteration):
+            mine = {member: self._cp_identity(member) for member in self.members}
+            asked = next(member for member in self.members if mine[member])
+            listed: list[dict[str, str]] = json.loads(asked.ask("GET", _CP_MEMBERS))
+            for gone in {each["uuid"] for each in listed} - set(mine.values()):
+                asked.ask("POST", f"{_CP_MEMBERS}/{gone}/remove", CREDENTIALS)
+            for member, identity in mine.items():
+                if not identity:
+                    member.ask("POST", _CP_MEMBERS, CREDENTIALS)
 
     @staticmethod
-    def _uuid(member: Member) -> str:
-        told: dict[str, Any] = json.loads(member.ask("GET", "/rest/cp-subsystem/members/local"))
-        return str(told["uuid"])
+    def _cp_identity(member: Member) -> str:
+        """Its identity in the CP subsystem, "" when it takes no part."""
+        try:
+            return str(json.loads(member.ask("GET", f"{_CP_MEMBERS}/local"))["uuid"])
+        except (GridError, ValueError, KeyError):
+            return ""
 
     def _ports(self) -> list[int]:
         try:

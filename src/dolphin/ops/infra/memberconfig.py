@@ -52,8 +52,8 @@ hazelcast:
 
 _CP = """\
   cp-subsystem:
-    cp-member-count: 3
-    group-size: 3
+    cp-member-count: {members}
+    group-size: {members}
     session-time-to-live-seconds: {session}
     session-heartbeat-interval-seconds: 5
     # A member that died is replaced by `up`; one that was only away comes back as it was.
@@ -63,6 +63,9 @@ _CP = """\
       leader-election-timeout-in-millis: 1000
       leader-heartbeat-period-in-millis: 1000
       max-missed-leader-heartbeat-count: 3
+"""
+
+_PROTECTION = """\
   split-brain-protection:
     # The smaller part of a cluster that fell apart answers no question about money.
     majority: {{ enabled: true, minimum-cluster-size: 2, protect-on: READ_WRITE }}
@@ -81,5 +84,5 @@ def member_config(port: int, ports: Sequence[int], cluster: str = CLUSTER) -> st
         fast=fast,
         backups=min(2, len(ports) - 1),
         protected="      split-brain-protection-ref: majority\n" if cp else "",
-        safety=_CP.format(session=SESSION_S) if cp else "",
+        safety=_CP.format(session=SESSION_S, members=3 if cp else 0) + (_PROTECTION.format() if cp else ""),
     )

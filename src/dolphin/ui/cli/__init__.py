@@ -56,6 +56,7 @@ COMMANDS = {
     "forewarner": ("dolphin.ui.cli.forewarner:forewarner", "Train the Monte-Carlo forewarner; assess a configuration."),
     "exchange": ("dolphin.ui.cli.exchange:exchange", "Run an exchange of our own on loopback, to try things on."),
     "grid": ("dolphin.ui.cli.grid:grid", "Look at what the processes share; change it by hand."),
+    "infra": ("dolphin.ui.cli.infra:infra", "Start and stop what others made and the system can run on."),
     "survival": ("dolphin.ui.cli.survival:survival", "Explain the survival stack: sensors, multiplier, posture."),
 }
 
