@@ -1,7 +1,8 @@
 """Every measurement, or some: `python bench/run.py [PART …] [--quick] [--json] [--write]`.
 
-Parts: scanner, replay, process, growth, venue, depth. Prints tables (progress goes to stderr); --json prints the raw
-numbers instead; --write puts the tables into bench/RESULTS.md, which wants all parts and no --quick.
+Parts: scanner, replay, process, growth, venue, depth, hazelcast (which wants Java). Prints tables (progress goes to
+stderr); --json prints the raw numbers instead; --write puts the tables into bench/RESULTS.md, which wants all parts and
+no --quick.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ sys.path.insert(0, str(ROOT))  # run as a file, so that `make bench` needs no mo
 from bench import tables  # noqa: E402
 from bench.common import ONE_THREAD, BenchError, say  # noqa: E402
 
-PARTS = ("scanner", "replay", "process", "growth", "venue", "depth")
+PARTS = ("scanner", "replay", "process", "growth", "venue", "depth", "hazelcast")
 RESULTS = ROOT / "bench" / "RESULTS.md"
 # Scanner, replay and depth are about one thread's arithmetic; the others about what a user gets without any setting.
-PINNED = {"scanner": True, "replay": True, "process": False, "growth": False, "venue": False, "depth": True}
+PINNED = {part: part in ("scanner", "replay", "depth") for part in PARTS}
 
 
 def machine_facts() -> dict[str, Any]:

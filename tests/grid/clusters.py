@@ -58,7 +58,7 @@ def emptied(grid: HazelcastGrid) -> None:
         for key in grid.keys(name):
             grid.delete(name, key)
     for name in ("DOLPHIN_SAFETY", "r", "other"):
-        grid._cp.call(lambda group, name=name: _reference(grid, name, group).set(None))
+        grid._cp.call(name, lambda group, name=name: _reference(grid, name, group).set(None))
 
 
 def _reference(grid: HazelcastGrid, name: str, group: Any) -> Any:

@@ -57,7 +57,7 @@ class SlowProxy:
             while True:
                 due, data = await queue.get()
                 await asyncio.sleep(max(0.0, due - self._loop.time()))
-                while self.silent:
+                while self.silent:  # noqa: ASYNC110 - it is set by another thread
                     await asyncio.sleep(0.02)
                 if not data:
                     return

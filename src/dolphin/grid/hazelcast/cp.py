@@ -33,20 +33,21 @@ _owners = itertools.count(1)  # who holds a lock is a session, this process's, a
 
 
 class Subsystem:
-    """The CP group that all references and locks of a grid live in."""
+    """The CP groups that references and locks of a grid live in."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._group: Any = None
 
-    def group(self) -> Any:
-        """Its identity, asked for once."""
-        if self._group is None:
+    def group(self, name: str = _GROUP) -> Any:
+        """The group of a reference or lock, asked for once, and again after anything failed: a cluster that was started
+        anew has others, and never answers for those before. Without a CP subsystem each name has one of its own."""
+        groups = self._link.groups
+        if name not in groups:
             codec = cp_group_create_cp_group_codec
-            self._group = self._link.call(
-                self._link.cp, lambda: self._link.invoke(codec.encode_request(_GROUP), codec.decode_response)
+            groups[name] = self._link.call(
+                self._link.cp, lambda: self._link.invoke(codec.encode_request(name), codec.decode_response)
             )
-        return self._group
+        return groups[name]
 
     @property
     def unsafe(self) -> bool | None:
@@ -55,27 +56,23 @@ class Subsystem:
 
         No client message asks for it. But without a CP subsystem a group's number is the partition of its name, and
         with one it is a place in a log, which is that number by one chance in thousands."""
-        if self._group is None:
+        group = self._link.groups.get(_GROUP)
+        if group is None:
             return None
-        return bool(self._group.id == self._link.client.partition_service.get_partition_id(pack_key(_GROUP)))
+        return bool(group.id == self._link.client.partition_service.get_partition_id(pack_key(_GROUP)))
 
-    def call(self, start: Callable[[Any], Any], timeout_s: float | None = None) -> Any:
-        """What the future comes to that `start` returns for the group; asked again for a group that is new since the
-        whole cluster was started anew."""
-        for last in (False, True):
-            group = self.group()
-
-            def answered(group: Any = group) -> Any:
-                return _answer(start(group))
-
-            answer = self._link.call(self._link.cp, answered, timeout_s)
-            if isinstance(answer, CPGroupDestroyedError) and not last:
-                self._group = None
-                continue
-            if isinstance(answer, CPGroupDestroyedError):
-                break
-            return answer
-        raise GridError(f"grid: CP subsystem of {self._link.where} was lost; open the grid again")
+    def call(self, name: str, start: Callable[[Any], Any], timeout_s: float | None = None) -> Any:
+        """What the future comes to that `start` returns for the group of `name`."""
+        group = self.group(name)
+        try:
+            answer = self._link.call(self._link.cp, lambda: _answer(start(group)), timeout_s)
+        except GridError:
+            self._link.groups = {}
+            raise
+        if isinstance(answer, CPGroupDestroyedError):
+            self._link.groups = {}
+            raise GridError(f"grid: CP subsystem of {self._link.where} was started anew; what it held is lost")
+        return answer
 
     def proxy(self, kind: Callable[..., Any], service: str, name: str, group: Any) -> Any:
         """The library's handle, made without waiting."""
@@ -122,7 +119,7 @@ class HazelcastReference:
     def _call(self, work: Callable[[Any], Any]) -> Any:
         system: Subsystem = self._grid._cp
         return system.call(
-            lambda group: work(system.proxy(AtomicReference, ATOMIC_REFERENCE_SERVICE, self._name, group))
+            self._name, lambda group: work(system.proxy(AtomicReference, ATOMIC_REFERENCE_SERVICE, self._name, group))
         )
 
 
@@ -197,13 +194,16 @@ class HazelcastLock:
 
     def _call(self, work: Callable[[Any], Any], timeout_s: float | None = None) -> Any:
         system: Subsystem = self._grid._cp
-        return system.call(lambda group: work(system.proxy(FencedLock, LOCK_SERVICE, self._name, group)), timeout_s)
+        return system.call(
+            self._name, lambda group: work(system.proxy(FencedLock, LOCK_SERVICE, self._name, group)), timeout_s
+        )
 
     def _with(self, what: str, *arguments: Any) -> None:
         """Something about this lock that needs no answer."""
         system: Subsystem = self._grid._cp
-        if system._group is not None:
-            getattr(system.proxy(FencedLock, LOCK_SERVICE, self._name, system._group), what)(*arguments)
+        group = self._grid._link.groups.get(self._name)
+        if group is not None:
+            getattr(system.proxy(FencedLock, LOCK_SERVICE, self._name, group), what)(*arguments)
 
 
 def _answer(future: Any) -> Any:

@@ -36,6 +36,8 @@ class Link:
     Reconnects for ever in the background; meanwhile calls fail at once. `changed` is called, on a thread of the
     client's that must not wait, when a connection to a member opens or closes. Raises GridError when nobody answers
     within `connect_timeout_s`.
+
+    `groups` are the CP groups that references and locks live in, by their names, as far as they were asked for.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Link:
         self.where = f"hazelcast {cluster} at {', '.join(addresses)}"
         self.maps, self.cp = Breaker(self.where), Breaker(f"CP subsystem of {self.where}")
         self.closed = False
+        self.groups: dict[str, Any] = {}
         self._changed = changed
         if not remote:
             for address in addresses:
@@ -150,6 +153,7 @@ class Link:
 
     def _on_lifecycle(self, state: str) -> None:
         if state == LifecycleState.CONNECTED:
+            self.groups = {}  # it may be another cluster at the same place
             self.maps.worked()
             self.cp.worked()
         if state in (LifecycleState.CONNECTED, LifecycleState.DISCONNECTED):

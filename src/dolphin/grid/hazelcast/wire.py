@@ -45,7 +45,7 @@ def unpack(data: Any, where: str) -> bytes | None:
         return None
     buffer = data.buffer
     if len(buffer) < _HEAD.size:
-        if data.get_type() == CONSTANT_TYPE_NULL:
+        if not buffer:
             return None
         raise GridError(f"grid: {where}: refused: {len(buffer)} bytes are no value")
     _, kind, length = _HEAD.unpack_from(buffer)

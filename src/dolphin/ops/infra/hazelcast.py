@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -109,7 +110,7 @@ class HazelcastCluster:
         pid, size, cp = member.pid, 0, False
         if pid is not None:
             with contextlib.suppress(GridError, ValueError):
-                size = int(member.ask("GET", "/health/cluster-size"))
+                size = int(member.ask("GET", "/health/cluster-size")[1])
                 cp = bool(self._cp_identity(member))
         return MemberStatus(member.port, pid, size, cp if len(self.members) >= 3 else None)
 
@@ -153,9 +154,10 @@ class HazelcastCluster:
         """Put members that were started anew into the CP subsystem, in the place of those that died: one that starts
         has another identity than the one before it."""
         with contextlib.suppress(GridError, ValueError, KeyError, StopIteration):
+            # One that does not answer is not one that died: then nothing is changed.
             mine = {member: self._cp_identity(member) for member in self.members}
             asked = next(member for member in self.members if mine[member])
-            listed: list[dict[str, str]] = json.loads(asked.ask("GET", _CP_MEMBERS))
+            listed: list[dict[str, str]] = json.loads(asked.ask("GET", _CP_MEMBERS)[1])
             for gone in {each["uuid"] for each in listed} - set(mine.values()):
                 asked.ask("POST", f"{_CP_MEMBERS}/{gone}/remove", CREDENTIALS)
             for member, identity in mine.items():
@@ -164,11 +166,13 @@ class HazelcastCluster:
 
     @staticmethod
     def _cp_identity(member: Member) -> str:
-        """Its identity in the CP subsystem, "" when it takes no part."""
-        try:
-            return str(json.loads(member.ask("GET", f"{_CP_MEMBERS}/local"))["uuid"])
-        except (GridError, ValueError, KeyError):
+        """Its identity in the CP subsystem, "" when it takes no part. Raises GridError when it does not answer."""
+        status, text = member.ask("GET", f"{_CP_MEMBERS}/local")
+        if status == http.client.OK:
+            return str(json.loads(text)["uuid"])
+        if status == http.client.NOT_FOUND:
             return ""
+        raise GridError(f"hazelcast member at port {member.port}: answered {status}")
 
     def _ports(self) -> list[int]:
         try:
