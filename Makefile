@@ -41,6 +41,7 @@ demo: setup ## from nothing to a report: make a synthetic market, scan it, repla
 
 test: check ## every linter and every test, with and without the JIT, and the coverage floor
 	@scripts/browser
+	@scripts/java
 	@$(BIN)/coverage erase
 	$(JIT_OFF) $(PYTEST_FLAGS) $(COVERAGE)
 	$(BIN)/pytest -n 2 $(PYTEST_FLAGS) $(COVERAGE)term --cov-append --cov-fail-under=$(COVERAGE_FLOOR)

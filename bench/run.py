@@ -1,7 +1,8 @@
 """Every measurement, or some: `python bench/run.py [PART …] [--quick] [--json] [--write]`.
 
-Parts: scanner, replay, process, growth, venue, depth, book, live, grid. Prints tables (progress goes to stderr); --json
-prints the raw numbers instead; --write puts the tables into bench/RESULTS.md, which wants all parts and no --quick.
+Parts: scanner, replay, process, growth, venue, depth, book, live, grid, hazelcast (which wants Java). Prints tables
+(progress goes to stderr); --json prints the raw numbers instead; --write puts the tables into bench/RESULTS.md, which
+wants all parts and no --quick.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ sys.path.insert(0, str(ROOT))  # run as a file, so that `make bench` needs no mo
 from bench import tables  # noqa: E402
 from bench.common import ONE_THREAD, BenchError, say  # noqa: E402
 
-PARTS = ("scanner", "replay", "process", "growth", "venue", "depth", "book", "live", "grid")
+PARTS = ("scanner", "replay", "process", "growth", "venue", "depth", "book", "live", "grid", "hazelcast")
 RESULTS = ROOT / "bench" / "RESULTS.md"
 # These are about one thread's arithmetic; the others about what a user gets without any setting.
 PINNED = {"scanner", "replay", "depth", "book"}

@@ -257,6 +257,22 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
     return rows
 
 
+def hazelcast_table(part: Report) -> str:
+    """Microseconds of a call, and what became of 10,000 puts a second while a member was away."""
+    rows = [
+        [f"{what}, {how}", *(f"{measured[each]:,.1f}" for each in ("p50", "p99", "max"))]
+        for what in ("put", "get", "reference")
+        for how, measured in part[what].items()
+    ]
+    text = table(("call", "p50 µs", "p99 µs", "largest µs"), rows)
+    (name, rate), *_ = [(name, each) for name, each in part.items() if name.startswith("10,000")]
+    counts = ", ".join(f"{number:,} {what}" for what, number in rate["counts"].items())
+    return (
+        f"{text}\n\n{name}: {rate['offered a second']:,} a second offered; {counts}; a put took its caller "
+        f"{rate['put']['p50']:.1f} µs (p99 {rate['put']['p99']:.1f}); memory grew by {rate['memory grew by MB']} MB."
+    )
+
+
 SECTIONS = (
     ("scanner", "Scanner, one thread", scanner_table),
     ("replay", "Replay, one thread", replay_table),
@@ -267,6 +283,7 @@ SECTIONS = (
     ("book", "Features of order books, one thread", book_table),
     ("live", "The live loop at 100 ms, against an exchange in another process", live_table),
     ("grid", "The embedded grid, values of 200 bytes", grid_table),
+    ("hazelcast", "The grid on a Hazelcast cluster of three", hazelcast_table),
 )
 
 

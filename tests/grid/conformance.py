@@ -37,7 +37,13 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 class Conformance:
-    """The tests. `one` and `two` are two ways to one memory."""
+    """The tests. `one` and `two` are two ways to one memory.
+
+    `one_order`: changes of different keys of a map are told in the order of the writes, which is more than the port
+    asks for.
+    """
+
+    one_order = True
 
     @pytest.fixture
     def grids(self) -> Iterator[tuple[Grid, Grid]]:
@@ -210,7 +216,11 @@ class Conformance:
         one.put(name, "k2", b"last")
         expected += [("k0", b"same"), ("k1", None), ("k2", b"last")]
         until(lambda: len(told) >= len(expected))
-        assert [(event.key, event.value) for event in told] == expected
+        heard = [(event.key, event.value) for event in told]
+        for key in (None,) if self.one_order else ("k0", "k1", "k2"):
+            wanted = [each for each in expected if key in (None, each[0])]
+            assert [each for each in heard if key in (None, each[0])] == wanted
+        assert len(heard) == len(expected)
         assert {event.name for event in told} == {name}
         assert all(a.sequence < b.sequence for a, b in itertools.pairwise(told))
         stop()
@@ -358,7 +368,7 @@ class Conformance:
 
     def test_locks_of_different_names_have_nothing_to_do_with_each_other(self, one: Grid, two: Grid) -> None:
         locks = [one.lock(name) for name in ("a", "b", "a/b", "..", "ü", "x" * MAX_NAME)]
-        assert [lock.acquire() for lock in locks] == [1] * len(locks)
+        assert all(lock.acquire() for lock in locks)
 
     def test_a_waiter_gets_it(self, one: Grid, two: Grid) -> None:
         first, second = one.lock("x"), two.lock("x")

@@ -34,9 +34,9 @@ PATTERN = 'def pattern(number):\n    return b"%020d" % number * 410\n'
 class Process:
     """A Python process that runs `source` after PRELUDE; `said` collects the lines it writes."""
 
-    def __init__(self, source: str, root: Path) -> None:
+    def __init__(self, source: str, root: Path, *more: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + PATTERN + source, str(root)], stdout=subprocess.PIPE
+            [sys.executable, "-c", PRELUDE + PATTERN + source, str(root), *more], stdout=subprocess.PIPE
         )
         self._rest = b""
         self.said: list[str] = []
@@ -80,9 +80,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(source: str, root: Path) -> Iterator[Process]:
-    """A process for a block; it is dead afterwards."""
-    process = Process(source, root)
+def running(source: str, root: Path, *more: str) -> Iterator[Process]:
+    """A process for a block, with `more` arguments; it is dead afterwards."""
+    process = Process(source, root, *more)
     try:
         yield process
     finally:

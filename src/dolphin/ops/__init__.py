@@ -1,1 +1,1 @@
-"""What runs around the trader: the daemons, each a folder of its own (SPEC §15)."""
+"""What runs the system: daemons, flows, and the processes that they need (SPEC §15)."""

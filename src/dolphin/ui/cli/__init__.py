@@ -61,6 +61,7 @@ COMMANDS = {
     ),
     "obf": ("dolphin.ui.cli.obf:obf", "Turn order books into features, ten times a second; see how that goes."),
     "grid": ("dolphin.ui.cli.grid:grid", "Look at what the processes share; change it by hand."),
+    "infra": ("dolphin.ui.cli.infra:infra", "Start and stop what others made and the system can run on."),
     "survival": ("dolphin.ui.cli.survival:survival", "Explain the survival stack: sensors, multiplier, posture."),
 }
 

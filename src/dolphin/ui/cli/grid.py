@@ -19,6 +19,7 @@ from dolphin.ui.cli.console import emit_json, json_option, note, print_table
 
 if TYPE_CHECKING:
     from dolphin.grid.embedded import EmbeddedGrid
+    from dolphin.grid.hazelcast.grid import HazelcastGrid
     from dolphin.grid.port import Event
 
 EPILOG = """\b
@@ -26,6 +27,7 @@ Examples:
   dolphin grid doctor
   dolphin grid get DOLPHIN_SAFETY latest
   dolphin grid watch DOLPHIN_FEATURES latest_eigen_scan
+  dolphin grid doctor --grid hazelcast://127.0.0.1:5701
 """
 GET_EPILOG = """\b
 Examples:
@@ -58,10 +60,10 @@ Example, everything flat and halted until it is released:
 grid_option = click.option(
     "--grid",
     "folder",
-    type=click.Path(path_type=Path),
-    default=Path("grid"),
+    metavar="GRID",
+    default="grid",
     envvar="DOLPHIN_GRID",
-    help="Folder of the grid, ./grid; or the environment's DOLPHIN_GRID.",
+    help="Folder of the grid, ./grid, or hazelcast://127.0.0.1:5701; or the environment's DOLPHIN_GRID.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Yes, change what can open or close positions.")
 
@@ -72,14 +74,12 @@ def grid() -> None:
 
 
 @contextmanager
-def opened(folder: Path, *, make: bool = False) -> Iterator[EmbeddedGrid]:
-    """The grid in `folder`. Raises ConfigError when there is none and none is to be made: a mistyped folder must not
-    look like an empty grid, or take a kill switch that nobody reads."""
-    from dolphin.grid.embedded import EmbeddedGrid
+def opened(folder: str, *, make: bool = False) -> Iterator[EmbeddedGrid | HazelcastGrid]:
+    """The grid at that address. Raises ConfigError when a folder holds none and none is to be made: a mistyped folder
+    must not look like an empty grid, or take a kill switch that nobody reads."""
+    from dolphin.grid.opening import open_grid
 
-    if not make and not (folder / "durable.mdb").exists():
-        raise ConfigError(f"{folder}: holds no grid; give the folder of one with --grid")
-    one = EmbeddedGrid(folder)
+    one = open_grid(folder, make=make)
     try:
         yield one
     finally:
@@ -91,7 +91,7 @@ def opened(folder: Path, *, make: bool = False) -> Iterator[EmbeddedGrid]:
 @click.argument("key", required=False)
 @json_option
 @grid_option
-def get(name: str, key: str | None, as_json: bool, folder: Path) -> None:
+def get(name: str, key: str | None, as_json: bool, folder: str) -> None:
     """Print the value of KEY in MAP as it is stored, or the keys of MAP, one a line.
 
     Exit code 1 when there is no value, or one that does not decode.
@@ -126,7 +126,7 @@ def get(name: str, key: str | None, as_json: bool, folder: Path) -> None:
 @yes_option
 @json_option
 @grid_option
-def put(name: str, key: str, value: str, any_key: bool, yes: bool, as_json: bool, folder: Path) -> None:
+def put(name: str, key: str, value: str, any_key: bool, yes: bool, as_json: bool, folder: str) -> None:
     """Set KEY in MAP to VALUE; - reads it from standard input.
 
     It must be what the schema of that key expects. Keys that can open or close positions need --yes. The posture goes
@@ -151,7 +151,7 @@ def put(name: str, key: str, value: str, any_key: bool, yes: bool, as_json: bool
 @click.option("--seconds", type=click.FloatRange(min=0.0, min_open=True), help="End after so long.")
 @json_option
 @grid_option
-def watch(name: str, key: str | None, count: int | None, seconds: float | None, as_json: bool, folder: Path) -> None:
+def watch(name: str, key: str | None, count: int | None, seconds: float | None, as_json: bool, folder: str) -> None:
     """Print every change of KEY in MAP, or of every key, one line each, until interrupted: the key, a tab, and the
     value, or `deleted`. With --json each line is an object, its value null for a deletion."""
     changes: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -174,7 +174,7 @@ def watch(name: str, key: str | None, count: int | None, seconds: float | None, 
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 @json_option
 @grid_option
-def dump(out: Path, force: bool, as_json: bool, folder: Path) -> None:
+def dump(out: Path, force: bool, as_json: bool, folder: str) -> None:
     """Write every value of every map, and every reference, one JSON object a line."""
     import msgspec
 
@@ -206,7 +206,7 @@ def dump(out: Path, force: bool, as_json: bool, folder: Path) -> None:
 @yes_option
 @json_option
 @grid_option
-def load(file: Path, yes: bool, as_json: bool, folder: Path) -> None:
+def load(file: Path, yes: bool, as_json: bool, folder: str) -> None:
     """Set every value of FILE, written by `dolphin grid dump`; the grid is made if there is none.
 
     All of it is checked first. What FILE does not name is left as it is.
@@ -239,7 +239,7 @@ def load(file: Path, yes: bool, as_json: bool, folder: Path) -> None:
 @grid.command(short_help="Is the grid sound?", epilog=DOCTOR_EPILOG)
 @json_option
 @grid_option
-def doctor(as_json: bool, folder: Path) -> None:
+def doctor(as_json: bool, folder: str) -> None:
     """Read everything: maps, keys, what does not decode, what no schema knows. Exit code 1 when a value is refused."""
     from dolphin.grid.schemas import Decoded, find
 
@@ -248,6 +248,7 @@ def doctor(as_json: bool, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     with opened(folder) as one:
         health = one.health()
+        cluster = _cluster(one)
         for name in one.names()[0]:
             row: dict[str, Any] = {"map": name, "keys": 0, "bytes": 0, "unknown_keys": 0, "refused": 0}
             for key in one.keys(name):
@@ -266,16 +267,42 @@ def doctor(as_json: bool, folder: Path) -> None:
                     row["refused"] += 1
                     refused.append(f"{name}[{key!r}]: {error}")
             rows.append(row)
-    document = {"grid": str(folder), "nodes": health.nodes, "latency_s": health.latency_s, "maps": rows}
+    document = {"grid": folder, "nodes": health.nodes, "latency_s": health.latency_s, **cluster, "maps": rows}
     if as_json:
         emit_json({**document, "unknown_fields": counts.unknown_fields, "refused": refused})
     else:
         header = ("map", "keys", "bytes", "keys no schema knows", "refused")
         print_table(f"{folder}, read in {health.latency_s * 1e6:.0f} µs", _cells(rows), header)
-        for line in refused:
+        for line in (*_cluster_lines(cluster), *refused):
             click.echo(line)
     if refused:
         raise GridError(f"{folder}: {len(refused)} value{'s are' if len(refused) > 1 else ' is'} refused")
+
+
+def _cluster(grid: EmbeddedGrid | HazelcastGrid) -> dict[str, Any]:
+    """What a cluster tells beyond what every grid does; nothing of an embedded grid."""
+    look = getattr(grid, "cluster", None)
+    if look is None:
+        return {}
+    seen = look()
+    return {
+        "members": [{"address": address, "version": version} for address, version in seen.members],
+        "cp": None if seen.unsafe is None else not seen.unsafe,
+    }
+
+
+def _cluster_lines(cluster: dict[str, Any]) -> list[str]:
+    if not cluster:
+        return []
+    told = {
+        True: "CP subsystem: on; references and locks survive the loss of a member",
+        False: "CP subsystem: off; references and locks are kept in unsafe mode: what is acknowledged can be lost",
+        None: "CP subsystem: does not answer; references and locks cannot be used",
+    }
+    return [
+        *(f"member {one['address']}, Hazelcast {one['version']}" for one in cluster["members"]),
+        told[cluster["cp"]],
+    ]
 
 
 def _told(as_json: bool, line: str, **document: object) -> None:

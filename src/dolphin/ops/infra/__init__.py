@@ -1,0 +1,1 @@
+"""Processes of others that the system can be run on, started and stopped from code."""
