@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import Any, Self
@@ -25,6 +26,7 @@ from dolphin.exchange.live.endpoints import Endpoints
 from dolphin.exchange.live.feed import LiveFeed, LiveOptions
 from dolphin.exchange.live.status import LiveStatus
 from dolphin.exchange.live.telling import status_of
+from dolphin.exchange.localbook import BookCounts
 
 _PATIENCE_S = 60.0
 """How long other threads wait for the feed's: twice what its slowest answer takes."""
@@ -114,6 +116,20 @@ class LiveBooks:
                 if self._last is None:
                     raise
         return self._last
+
+    def counts(self) -> dict[str, int]:
+        """What became of messages and books since the start, summed over all (`BookCounts`, `FaultKind`); does not wait
+        for the feed, so that its figures may be of two moments."""
+        feed = self._feed
+        if feed is None:
+            return {}
+        total = Counter(messages=feed.messages)
+        for book in list(feed.books.books.values()):
+            for name in BookCounts.__slots__:
+                total[name] += getattr(book.counts, name)
+        for kind, count in list(feed.books.faults.items()):
+            total[f"fault_{kind}"] = count
+        return dict(total)
 
     def wait_synced(self, timeout_s: float, share: float = 1.0) -> bool:
         """Wait until this share of the books is right; False when `timeout_s` have passed first. Raises what broke the

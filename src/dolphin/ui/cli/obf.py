@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import click
 from dolphin.core.clock import NS_PER_S, system_clock_ns
 from dolphin.core.errors import ConfigError, DolphinError, GridError
 from dolphin.ui.cli.console import emit_json, json_option, note, print_table
+from dolphin.ui.cli.grid import grid_option, opened
 
 if TYPE_CHECKING:
     from dolphin.ops.obf.metrics import ObfMetrics
@@ -25,6 +28,7 @@ RUN_EPILOG = """\b
 Examples:
   dolphin obf run --source mock --symbols BTCUSDT,ETHUSDT --warm-up 0 --seconds 10
   dolphin obf run --source books --speed 60 --archive recorded
+  dolphin obf run --rest http://127.0.0.1:8900 --ws ws://127.0.0.1:8900 --archive recorded
 """
 STATUS_EPILOG = """\b
 Examples:
@@ -41,14 +45,6 @@ cache_option = click.option(
     show_default=True,
     help="Folder of the features file, the metrics and the saved state.",
 )
-grid_option = click.option(
-    "--grid",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path("grid"),
-    envvar="DOLPHIN_GRID",
-    help="Folder of the grid, ./grid; or the environment's DOLPHIN_GRID.",
-)
 
 
 @click.group(epilog=EPILOG)
@@ -60,7 +56,8 @@ def obf() -> None:
 @click.option("--source", metavar="mock|DIR", help="The mock, or a folder of recorded books that is replayed.")
 @click.option("--rest", metavar="URL", help="REST of the exchange whose books are followed live.")
 @click.option("--ws", metavar="URL", help="Streams of that exchange.")
-@click.option("--symbols", metavar="LIST", help="Assets, separated by commas; default: all that a recording has.")
+@click.option("--allow-remote", is_flag=True, help="Take addresses that are not of this machine; no key is ever sent.")
+@click.option("--symbols", metavar="LIST", help="Assets, separated by commas; default: all that the source has.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Times real time, of a recording.")
 @click.option("--cadence-ms", type=float, default=100.0, show_default=True, help="From beat to beat.")
 @click.option(
@@ -75,6 +72,7 @@ def run(
     source: str | None,
     rest: str | None,
     ws: str | None,
+    allow_remote: bool,
     symbols: str | None,
     speed: float,
     cadence_ms: float,
@@ -82,7 +80,7 @@ def run(
     seconds: float | None,
     archive: Path | None,
     cache: Path,
-    folder: Path,
+    folder: str,
     as_json: bool,
 ) -> None:
     """Turn the books of a source into features, and keep grid, files and archive supplied, whatever breaks.
@@ -91,31 +89,27 @@ def run(
     given. What happens is told on stderr, a line each. Ctrl-C or SIGTERM ends it cleanly, with exit code 0.
     """
     from dolphin.book.update import BOOK
-    from dolphin.grid.embedded import EmbeddedGrid
     from dolphin.ops.obf.service import ObfService
     from dolphin.ops.obf.settings import ObfSettings
 
     settings = ObfSettings(cadence_s=cadence_ms / 1e3, warm_up_s=warm_up)
     if seconds is not None and not 0.0 < seconds <= 1e9:
         raise ConfigError(f"--seconds {seconds:g}: expected more than 0")
-    books, lasts_s = _source(source, rest, ws, symbols, speed)
-    if lasts_s is not None:
-        seconds = lasts_s if seconds is None else min(seconds, lasts_s)
-    if not BOOK.is_ready():
-        note("First use: compiling the features of the book, about ten seconds. They are kept for the next run.")
-    grid = EmbeddedGrid(folder)
-    try:
-        service = ObfService(books, cache, grid=grid, archive=archive, settings=settings, log=note)
-        before = {number: signal.signal(number, lambda *_: service.stop()) for number in _ENDS}
-        try:
-            if not as_json:
-                click.echo(f"{len(books.symbols)} assets; grid {folder}, files {cache}; Ctrl-C ends it")
-            service.run(seconds)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    finally:
-        grid.close()
+    with _source(source, rest, ws, allow_remote, symbols, speed) as (books, lasts_s):
+        if lasts_s is not None:
+            seconds = lasts_s if seconds is None else min(seconds, lasts_s)
+        if not BOOK.is_ready():
+            note("First use: compiling the features of the book, about ten seconds. They are kept for the next run.")
+        with opened(folder, make=True) as grid:
+            service = ObfService(books, cache, grid=grid, archive=archive, settings=settings, log=note)
+            before = {number: signal.signal(number, lambda *_: service.stop()) for number in _ENDS}
+            try:
+                if not as_json:
+                    click.echo(f"{len(books.symbols)} assets; grid {folder}, files {cache}; Ctrl-C ends it")
+                service.run(seconds)
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
     if as_json:
         emit_json(_plain(service.last_metrics()))
 
@@ -123,10 +117,11 @@ def run(
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextmanager
 def _source(
-    source: str | None, rest: str | None, ws: str | None, symbols: str | None, speed: float
-) -> tuple[BookSource, float | None]:
-    """The books, and how many seconds they last if that is known."""
+    source: str | None, rest: str | None, ws: str | None, allow_remote: bool, symbols: str | None, speed: float
+) -> Iterator[tuple[BookSource, float | None]]:
+    """The books, for a block, and how many seconds they last if that is known."""
     from dolphin.ops.obf.sources import MockSource, recorded_source
 
     if (rest is None) != (ws is None):
@@ -134,13 +129,19 @@ def _source(
     if (source is None) == (rest is None):
         raise ConfigError("obf run: give one of --source mock, --source with a folder of books, and --rest with --ws")
     names = None if symbols is None else _symbols(symbols)
-    if rest is not None:
-        raise ConfigError("--rest: this build cannot follow an exchange; give --source mock or a folder of books")
-    if source == "mock":
+    if rest is not None and ws is not None:
+        from dolphin.exchange.live.books import LiveBooks
+        from dolphin.exchange.live.endpoints import Endpoints
+        from dolphin.ops.obf.livesource import LiveSource
+
+        with LiveBooks(Endpoints(rest, ws, allow_remote=allow_remote), names) as live:
+            yield LiveSource(live), None
+    elif source == "mock":
         if names is None:
             raise ConfigError("--symbols: the mock has a book of any asset; say which, such as BTCUSDT,ETHUSDT")
-        return MockSource(names, system_clock_ns()), None
-    return recorded_source(Path(source or ""), names, system_clock_ns(), speed)
+        yield MockSource(names, system_clock_ns()), None
+    else:
+        yield recorded_source(Path(source or ""), names, system_clock_ns(), speed)
 
 
 def _symbols(text: str) -> list[str]:
@@ -154,7 +155,7 @@ def _symbols(text: str) -> list[str]:
 @cache_option
 @grid_option
 @json_option
-def status(cache: Path, folder: Path, as_json: bool) -> None:
+def status(cache: Path, folder: str, as_json: bool) -> None:
     """Print how the service does, from its metrics file, and its last heartbeat in the grid.
 
     Exit code 1 when it is not there, does not move, or is degraded.
@@ -177,12 +178,11 @@ def status(cache: Path, folder: Path, as_json: bool) -> None:
         raise DolphinError(f"obf: not running: {was}; start it with dolphin obf run")
 
 
-def _heartbeat(folder: Path) -> dict[str, Any] | None:
+def _heartbeat(folder: str) -> dict[str, Any] | None:
     """The heartbeat's fields; None without a grid, or without a heartbeat that decodes."""
     import msgspec
 
     from dolphin.grid import schemas
-    from dolphin.ui.cli.grid import opened
 
     try:
         with opened(folder) as one:
