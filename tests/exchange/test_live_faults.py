@@ -136,6 +136,19 @@ def test_a_connection_that_only_answers_pings_is_replaced() -> None:
         assert not any(book.late for book in status.books)
 
 
+def test_who_did_not_listen_does_not_call_it_silence() -> None:
+    with running(options(floor_s=2.0)) as (sim, live):
+        until(lambda: all(book.counts["applied"] > 9 for book in live.status().books))
+        assert live._loop is not None
+        live._loop.call_soon_threadsafe(time.sleep, 5.0)
+        status = live.status()  # answered once the sleep is over
+        until(lambda: live.status().messages > status.messages + 20)
+        sim.compare(live)
+        status = live.status()
+        assert status.streams == {"opened": 1, "asked": 1}
+        assert all(book.resyncs == 1 for book in status.books)
+
+
 def test_one_silent_stream_is_asked_for_again_and_disturbs_nobody() -> None:
     with running(options(floor_s=4.0)) as (sim, live):
         until(lambda: all(book.counts["applied"] > 9 for book in live.status().books))
