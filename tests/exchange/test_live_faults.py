@@ -19,6 +19,7 @@ from dolphin.exchange.live.shard import Life
 from dolphin.exchange.live.status import LiveStatus
 from dolphin.exchange.live.streams import StreamOptions
 from dolphin.exchange.sim.server import SimExchange
+from dolphin.exchange.sim.symbols import Contract
 from tests.support.live import LONG_S, Venue, Witness, options, same_bands, until, venue
 from tests.support.loopback import BTC, DOGE, ETH, market
 
@@ -134,6 +135,24 @@ def test_a_connection_that_only_answers_pings_is_replaced() -> None:
         assert status.streams["stalled"] >= 1
         assert status.streams["late"] >= 2
         assert not any(book.late for book in status.books)
+
+
+@pytest.mark.slow
+def test_who_did_not_listen_does_not_call_it_silence() -> None:
+    # More streams than are read in one turn: when the loop comes to itself, some have not been heard yet.
+    contracts = [Contract(f"C{k:03d}USDT", 2, 3, 10.0 + k) for k in range(120)]
+    with (
+        venue(lambda: SimExchange(market(*contracts))) as sim,
+        LiveBooks(sim.endpoints, None, options(floor_s=3.0, snapshot_limit=500)) as live,
+    ):
+        assert live.wait_synced(LONG_S)
+        until(lambda: all(book.counts["applied"] > 9 for book in live.status().books))
+        before = live.status().streams
+        assert live._loop is not None
+        live._loop.call_soon_threadsafe(time.sleep, 6.0)
+        messages = live.status().messages  # answered once the sleep is over
+        until(lambda: live.status().messages > messages + 1000)
+        assert live.status().streams == before
 
 
 def test_one_silent_stream_is_asked_for_again_and_disturbs_nobody() -> None:
