@@ -275,6 +275,19 @@ def test_a_slow_network_and_one_that_is_silent(single: HazelcastCluster) -> None
     proxy.close()
 
 
+def test_a_lock_that_nobody_was_told_of_does_not_stay_locked(single: HazelcastCluster) -> None:
+    grid, other = opened(single, timeout_s=1.0), opened(single)
+    lock = grid.lock("x")
+    lock.release(lock.acquire())
+    single.members[0].send(signal.SIGSTOP)
+    refused(lock.acquire)
+    single.members[0].send(signal.SIGCONT)
+    # The cluster grants it when it goes on, to a session that lives: without more it would be held for good.
+    assert answered(lambda: other.lock("x").acquire(LONG_S))
+    grid.close()
+    other.close()
+
+
 HOLD = """
 from dolphin.grid.hazelcast.grid import HazelcastGrid
 cluster = HazelcastGrid(sys.argv[2].split(","), timeout_s=10.0, connect_timeout_s=60.0)

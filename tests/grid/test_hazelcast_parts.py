@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hazelcast import HazelcastClient
+from hazelcast import HazelcastClient, reactor
 from hazelcast.serialization.data import Data
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from dolphin.grid.embedded import EmbeddedGrid
 from dolphin.grid.hazelcast import breaker as breaker_module
 from dolphin.grid.hazelcast.breaker import FAILURES, Breaker
 from dolphin.grid.hazelcast.grid import HazelcastGrid
+from dolphin.grid.hazelcast.link import mend_waker
 from dolphin.grid.hazelcast.near import NearCache
 from dolphin.grid.hazelcast.wire import pack, pack_key, pack_other, unpack
 from dolphin.grid.opening import open_grid
@@ -161,6 +163,28 @@ def test_a_value_that_changed_while_it_was_fetched_is_not_kept() -> None:
     assert near.get("a") is None
     near.keep("a", b"second", second)
     assert (near.get("a") or (None,))[0] == b"second"
+
+
+# --- the library's event loop
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_wake_up_is_not_forgotten(monkeypatch: pytest.MonkeyPatch, mended: bool) -> None:
+    waker = reactor._PipedWaker({})
+    if mended:
+        mend_waker(waker)
+    read = os.read
+
+    def woken_just_now(handle: int, size: int) -> bytes:
+        waker.wake()
+        return read(handle, size)
+
+    waker.wake()
+    monkeypatch.setattr(reactor.os, "read", woken_just_now)
+    waker.handle_read()
+    monkeypatch.undo()
+    assert waker.awake is not mended, "as it is, the library says that it is awake, with nothing left to wake it"
+    waker.close()
 
 
 # --- addresses

@@ -63,7 +63,7 @@ def _hazelcast(text: str) -> HazelcastGrid:
         from dolphin.grid.hazelcast.grid import HazelcastGrid
     except ModuleNotFoundError:
         raise ConfigError(
-            f"grid {text!r}: Hazelcast's client is not installed; pip install 'dolphin-nautilus[hazelcast]'"
+            f"grid {text!r}: Hazelcast's client is not installed; pip install 'hazelcast-python-client>=5.7,<5.8'"
         ) from None
     try:
         return HazelcastGrid(addresses, remote=options.get("remote") == "yes", **wanted)

@@ -161,24 +161,24 @@ class HazelcastLock:
             self._with("_invalidate_session", session)
 
     def _try(self, session: int, owner: int, timeout_s: float) -> Any:
-        started: list[Any] = []
+        asked: list[tuple[Any, Any]] = []
 
         def ask(one: Any) -> Any:
-            started.append(one._request_try_lock(session, owner, uuid.uuid4(), timeout_s))
-            return started[-1]
+            asked.append((one, one._request_try_lock(session, owner, uuid.uuid4(), timeout_s)))
+            return asked[-1][1]
 
         try:
             return self._call(ask, timeout_s + self._grid.timeout_s)
         except BaseException:
             # Whether it was acquired is not known: if so, nobody holds it, and it must not stay locked.
-            if started:
-                started[-1].add_done_callback(lambda _: self._undo(session, owner))
+            for one, future in asked:
+                future.add_done_callback(lambda _, one=one: self._undo(one, session, owner))
             raise
 
-    def _undo(self, session: int, owner: int) -> None:
+    def _undo(self, one: Any, session: int, owner: int) -> None:
         if not self._grid.closed:
-            self._with("_request_unlock", session, owner, uuid.uuid4())
-            self._with("_release_session", session)
+            one._request_unlock(session, owner, uuid.uuid4())
+            one._release_session(session)
 
     def _release(self, token: int) -> None:
         held = self._held

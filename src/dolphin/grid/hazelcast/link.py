@@ -62,6 +62,8 @@ class Link:
         self.client = HazelcastClient(self._config(addresses, cluster))
         # What comes back stays in its envelope: nothing is ever turned into an object (see wire).
         self.client._serialization_service.to_object = lambda data: data  # type: ignore[method-assign]
+        loop: Any = self.client._reactor._loop
+        mend_waker(loop.waker)
         if not remote:
             self.client._address_provider.translate = _loopback_only
         self._connections.add_listener(lambda _: changed(), lambda _: changed())
@@ -185,6 +187,22 @@ def settle(future: Any, timeout_s: float) -> Any:
         if not done.wait(timeout_s):
             raise TimeoutError(f"no answer within {timeout_s:g} s; what was asked for may be done or not")
     return future.result()
+
+
+def mend_waker(waker: Any) -> None:
+    """Keep the library's event loop from sleeping through calls for good.
+
+    It forgets a wake-up that comes between its note "nobody woke me" and its emptying of the pipe: the note then says
+    that it was woken, nobody wakes it again, and every call waits for the loop's own 10 ms. Said once more afterwards,
+    the note cannot be wrong for long: what was queued before is looked at in the next turn of the loop.
+    """
+    read = waker.handle_read
+
+    def handle_read() -> None:
+        read()
+        waker.awake = False
+
+    waker.handle_read = handle_read
 
 
 def check_timeout(timeout_s: float, what: str) -> None:

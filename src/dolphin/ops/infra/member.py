@@ -25,6 +25,8 @@ _FLAGS = [
 ]
 _ASK_S = 2.0
 
+_started: list[subprocess.Popen[bytes]] = []  # members outlive who started them, and Python wants to be told so
+
 
 class Member:
     """The member at `port` of 127.0.0.1, with its configuration, log and process number in `folder`."""
@@ -58,6 +60,7 @@ class Member:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
+        _started.append(self._child)
         write_text_atomic(self._pid_file, str(self._child.pid))
 
     def send(self, number: signal.Signals) -> None:
