@@ -14,7 +14,7 @@ import numpy as np
 
 from dolphin.book.layout import F8
 from dolphin.book.payload import decode_snapshot, snapshot_key
-from dolphin.book.snapshots import make_snapshot
+from dolphin.book.snapshots import make_snapshot, no_snapshots
 from dolphin.core.errors import DataError
 from dolphin.core.records import Record
 
@@ -109,6 +109,28 @@ class ArrayBookProvider:
             if asset in self._stamps:
                 at = np.searchsorted(self._stamps[asset], ts, side="right") - 1
                 out[at >= 0, column] = self._snapshots[asset][at[at >= 0]]
+
+
+class HeldBookProvider:
+    """Books held still: whoever owns it writes what is to be seen into `rows`, (1, N) SNAPSHOT records of `assets`, a
+    NaN stamp where there is none. Answers with that, whatever moment is asked for."""
+
+    def __init__(self, assets: Sequence[str]) -> None:
+        self.assets = tuple(assets)
+        self.rows: Record = no_snapshots(1, len(self.assets))
+
+    def get_snapshot(self, asset: str, ts: float) -> Record | None:
+        """The asset's."""
+        row = self.rows[0, self.assets.index(asset)]
+        return None if np.isnan(row.timestamp) else row
+
+    def get_all_timestamps(self, asset: str) -> F8:
+        """Nothing: it knows one moment."""
+        return np.empty(0)
+
+    def fill_snapshots(self, assets: Sequence[str], ts: F8, out: Record) -> None:
+        """All of them; `assets` are its own."""
+        out[...] = self.rows
 
 
 class MapBookProvider:

@@ -6,7 +6,7 @@ wait either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from dolphin.book.engine import OBFeatureEngine
 from dolphin.book.layout import DARK_BARS, F8
 from dolphin.book.payload import seconds_of
-from dolphin.book.providers import MockBookProvider
-from dolphin.book.snapshots import no_snapshots
+from dolphin.book.providers import HeldBookProvider, MockBookProvider
 from dolphin.core.clock import NS_PER_S
 from dolphin.core.errors import ConfigError
-from dolphin.core.records import Record
 from dolphin.ops.obf.settings import ObfSettings
 from dolphin.ops.obf.sources import BookSource
 from dolphin.ops.obf.state import moved
@@ -50,24 +48,6 @@ class Frame:
     warming: Flags
     dark: Flags
     stalled: bool
-
-
-class _Shown:
-    """A provider of what the guards let through; `rows` (1, N)."""
-
-    def __init__(self, assets: tuple[str, ...]) -> None:
-        self.assets = assets
-        self.rows: Record = no_snapshots(1, len(assets))
-
-    def get_snapshot(self, asset: str, ts: float) -> Record | None:
-        row = self.rows[0, self.assets.index(asset)]
-        return None if np.isnan(row.timestamp) else row
-
-    def get_all_timestamps(self, asset: str) -> Sequence[float]:
-        return ()
-
-    def fill_snapshots(self, assets: Sequence[str], ts: F8, out: Record) -> None:
-        out[...] = self.rows
 
 
 class Beat:
@@ -204,7 +184,7 @@ class Beat:
     def _fitted(self, engine: bytes | None) -> OBFeatureEngine:
         """An engine of the present assets, that goes on from a snapshot of perhaps other ones."""
         n, limits = len(self.assets), (self.settings.max_stale_bars, self.settings.max_age_s)
-        self._shown = _Shown(self.assets)
+        self._shown = HeldBookProvider(self.assets)
         self._last_s, self._bad_s = np.full(n, -np.inf), np.full(n, -np.inf)
         self._streak = np.zeros(n, np.int64)
         if engine is None:

@@ -13,7 +13,7 @@ from dolphin.alpha.engine import NDAlphaEngine
 from dolphin.alpha.rows import VOL_REGIME_BARS
 from dolphin.book.engine import OBFeatureEngine
 from dolphin.book.layout import F8
-from dolphin.book.snapshots import no_snapshots
+from dolphin.book.providers import HeldBookProvider
 from dolphin.core.clock import Clock, ns_to_date, system_clock_ns
 from dolphin.core.errors import ConfigError
 from dolphin.core.records import Record
@@ -57,31 +57,6 @@ class LiveBar(NamedTuple):
     laps: Laps
 
 
-class Frame:
-    """What a bar sees of the books, held still: a provider of exactly that."""
-
-    def __init__(self, n_assets: int) -> None:
-        self.rows = no_snapshots(1, n_assets)
-        self._plain = self.rows.view(np.ndarray)
-
-    def look(self, market: Market, assets: Sequence[str], now_s: F8) -> None:
-        """Take the market's present."""
-        self._plain["timestamp"] = np.nan
-        market.fill_snapshots(assets, now_s, self.rows)
-
-    def fill_snapshots(self, assets: Sequence[str], ts: F8, out: Record) -> None:
-        """What was seen."""
-        out[...] = self.rows
-
-    def get_snapshot(self, asset: str, ts: float) -> Record | None:
-        """Nothing: this provider is asked for all its assets at once."""
-        return None
-
-    def get_all_timestamps(self, asset: str) -> F8:
-        """Nothing: it knows one moment."""
-        return np.empty(0)
-
-
 class LiveLoop:
     """Drives an engine through the present, a bar at each call.
 
@@ -106,8 +81,9 @@ class LiveLoop:
         self.scanner = Scanner(len(self.assets), bar_seconds)
         self.bar_seconds = bar_seconds
         self.bars = 0
-        self._frame = Frame(len(self.assets))
-        self.book = OBFeatureEngine(self.assets, self._frame, on_warning=on_book_warning)
+        self._seen = HeldBookProvider(self.assets)
+        self._stamps = self._seen.rows.view(np.ndarray)["timestamp"]
+        self.book = OBFeatureEngine(self.assets, self._seen, on_warning=on_book_warning)
         self._clock = clock
         self._prices = np.full(len(self.assets), np.nan)
         self._now_s = np.zeros(1)
@@ -118,7 +94,8 @@ class LiveLoop:
     def bar(self) -> LiveBar:
         """Take the present as the next bar. Raises ConfigError when the clock stands before the last bar."""
         begun = time.perf_counter_ns()
-        self._frame.look(self.market, self.assets, self._now_s)
+        self._stamps[:] = np.nan
+        self.market.fill_snapshots(self.assets, self._now_s, self._seen.rows)
         self.market.mids(self._prices, self.assets)
         ts_ns = self._clock()
         if ts_ns <= self._last_ns:
@@ -147,7 +124,7 @@ class LiveLoop:
         self.bars += 1
         stepped = time.perf_counter_ns()
         laps = Laps(read - begun, featured - read, scanned - featured, stepped - scanned)
-        return LiveBar(ts_ns, self._prices, self._frame.rows[0], scan, event, trade, laps)
+        return LiveBar(ts_ns, self._prices, self._seen.rows[0], scan, event, trade, laps)
 
     def _turn(self, day: date) -> None:
         """Open the day that this bar is the first of."""
