@@ -82,6 +82,7 @@ def sustained(cluster: HazelcastCluster, seconds: float) -> dict[str, Any]:
     grid = HazelcastGrid(cluster.addresses, timeout_s=1.0)
     queue = PutQueue(grid)
     paced(lambda key: queue.put(MAP, key, VALUE), 1.0)
+    queue.flush(30.0)
     before = queue.counts()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
