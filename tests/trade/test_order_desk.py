@@ -17,6 +17,7 @@ from tests.support.venue_runs import (
     BAR_NS,
     CAPITAL,
     Deep,
+    EveryBar,
     Run,
     Thin,
     at,
@@ -185,7 +186,8 @@ class TestRefused:
                 set_state(run, TradingState.ACTIVE)
 
         handlers = {"events.position.*": halt, "data.quotes.*": resume}
-        with venue_run([block(UP, [1])], spec(model()), handlers=handlers) as run:
+        given = spec(model(stop_pct=0.9))
+        with venue_run([block(UP, [1])], given, market_type=EveryBar, handlers=handlers) as run:
             run.check_closed()
             (trip,) = run.trips
             assert dict(run.actor.desk.refused) == {"denied": 2}
@@ -214,7 +216,7 @@ class TestRefused:
         closes = [100.0, 101.0, 102.0, 103.0, 110.0, 111.0]
         handlers = {"events.order.*": halt, "data.quotes.*": resume}
         given = spec(model(stop_pct=0.04), overrides={"max_hold_bars": "100"})
-        with venue_run([block(closes, [1])], given, handlers=handlers) as run:
+        with venue_run([block(closes, [1])], given, market_type=EveryBar, handlers=handlers) as run:
             run.check_closed()
             (trip,) = run.trips
             assert dict(run.actor.desk.refused) == {"denied": 2}

@@ -147,7 +147,7 @@ class TestMissingPrices:
         with venue_run([block(closes, [1])], spec(model())) as run:
             run.check_closed()
             (trip,) = run.trips
-            assert stamps(run) == [at(1), at(2, -1), at(5, -1), at(5), at(6, -1)]
+            assert stamps(run) == [at(1), at(5)]
         assert (trip["exit_bar"], trip["exit_fill"], trip["reason"]) == (5, 105.0, ExitReason.MAX_HOLD)
 
     def test_a_stale_price_closes_at_the_last_valid_one(self) -> None:
@@ -174,11 +174,29 @@ class TestMissingPrices:
 
 
 class TestQuotes:
-    def test_a_held_instrument_has_one_just_before_every_bar(self) -> None:
+    def test_a_held_instrument_has_one_just_before_every_bar_near_its_stop(self) -> None:
+        """Sold at 101, stopped 10 % higher, which is far away until half of that: 106.05."""
+        given = spec(model(stop_pct=0.1), overrides={"max_hold_bars": "100"})
+        with venue_run([block(UP, [1])], given) as run:
+            assert stamps(run) == [at(1), at(7, -1), at(7)]
+        near_all_the_time = spec(model(stop_pct=0.0101, spread_bps=26.0), overrides={"max_hold_bars": "100"})
+        with venue_run([block([100.0, 101.0, 100.9, 100.8], [1])], near_all_the_time) as run:
+            assert stamps(run) == [at(1), at(2, -1), at(3, -1), at(3)]
+
+    def test_a_held_instrument_without_a_stop_has_none_between_its_orders(self) -> None:
         with venue_run([block(UP, [1])], spec(model(), overrides={"max_hold_bars": "100"})) as run:
-            assert stamps(run) == [at(1), *(at(row, -1) for row in range(2, 8)), at(7)]
-            bids = [quote.bid_price.as_double() for quote in run.quotes]
-        assert bids == [101.0, 102.0, 103.0, 104.0, 105.0, 106.0, 107.0, 107.0]
+            assert stamps(run) == [at(1), at(7)]
+            assert [quote.bid_price.as_double() for quote in run.quotes] == [101.0, 107.0]
+
+    def test_a_days_last_price_wakes_the_next_day(self) -> None:
+        """Nothing is near the stop on the first day; on the second the price goes through it."""
+        days = [block([100.0, 101.0, 101.5], [1], first=1437), block([101.0, 140.0, 101.0], day=after(1))]
+        given = spec(model(stop_pct=0.1), overrides={"max_hold_bars": "100"})
+        with venue_run(days, given) as run:
+            run.check_closed()
+            (trip,) = run.trips
+            assert stamps(run)[:2] == [at(1438), at(1439, -1)]
+        assert trip["reason"] == ExitReason.PROTECTIVE_STOP
 
     def test_what_nobody_holds_is_never_quoted(self) -> None:
         assets = [instrument(symbol) for symbol in ("ETHUSDT", "BTCUSDT", "SOLUSDT")]
@@ -186,9 +204,7 @@ class TestQuotes:
         with venue_run([block(closes, [50])], spec(model(), assets)) as run:
             run.check_closed()
             assert {str(quote.instrument_id) for quote in run.quotes} == {"BTCUSDT-PERP.BINANCE"}
-            # Two orders, three bars held, and no more afterwards than were made in one go.
-            assert 5 <= len(run.quotes) <= 2 + 8
-            assert stamps(run)[0] == at(50)
+            assert stamps(run) == [at(50), at(53)]
         with venue_run([block(closes)], spec(model(), assets)) as run:
             assert run.quotes == []
             assert len(run.trips) == 0
@@ -228,7 +244,7 @@ class TestFunding:
 
     @pytest.mark.parametrize(("row", "price"), [(2, 102.0), (3, 103.0), (4, 104.0)])
     @pytest.mark.parametrize("unknown", [float("nan"), 0.0])
-    def test_without_a_mark_the_middle_of_the_market_then_is_taken(
+    def test_without_a_mark_the_last_close_is_taken(
         self, row: int, price: float, unknown: float
     ) -> None:
         trip = self.paid((at(row), 0, 0.001, unknown))

@@ -12,9 +12,21 @@ from dolphin.core.codes import ExitReason
 from dolphin.trade.blocks import ScanBlock
 from dolphin.trade.ledger import as_trades
 from dolphin.trade.nautilus.backtest import run_venue
+from dolphin.trade.nautilus.market import VenueMarket
 from dolphin.trade.venue import VenueModel
 from tests.support.runs import FIRST, scan_days
-from tests.support.venue_runs import CAPITAL, LastEvent, Thin, at, instrument, payments, scan_blocks, spec, venue_run
+from tests.support.venue_runs import (
+    CAPITAL,
+    EveryBar,
+    LastEvent,
+    Thin,
+    at,
+    instrument,
+    payments,
+    scan_blocks,
+    spec,
+    venue_run,
+)
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
@@ -103,6 +115,35 @@ def test_account_engine_and_trips_agree(
             assert not (run.trips["reason"] == ExitReason.PROTECTIVE_STOP).any()
         for position in run.engine.cache.positions_open():  # what a thin market left at the last bar is told of
             assert str(position.quantity) == left["quantity"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(0, 2**32 - 1),
+    models,
+    st.sampled_from(["blue", "green"]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.02, 0.3]),
+    st.sampled_from([None, 1000.0, 6000.0]),
+)
+def test_quotes_that_were_left_out_change_nothing(
+    seed: int, terms: VenueModel, profile: str, gap: bool, missing: float, thin: float | None
+) -> None:
+    """The same run with a quote of what is held at every bar makes the same round trips, to the bit."""
+    assets = [instrument(symbol, tick="0.0001", lot="1", min_qty="1", max_qty="100000") for symbol in SYMBOLS]
+    overrides = {"stop_pct": "0.9", "fixed_tp_pct": "0.003"}
+    wanted = spec(terms, assets, profile=profile, overrides=overrides, funding=some_funding(seed, gap))
+    made = []
+    for market in (VenueMarket, EveryBar):
+        blocks = a_market(seed, gap, missing)
+        model = None if thin is None else Thin(thin)
+        with venue_run(blocks, wanted, fill_model=model, market_type=market) as run:
+            made.append((run.trips.copy(), run.actor.engine.state_hash(), run.actor.left_behind, len(run.quotes)))
+    few, every = made
+    np.testing.assert_array_equal(few[0], every[0])
+    assert few[1:3] == every[1:3]
+    if terms.stop_pct is not None:
+        assert few[3] <= every[3]
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -69,11 +69,11 @@ def test_money_prices_and_funding_of_every_round_trip(perpetuals: Path) -> None:
             & (funding["ts_ns"] > trip["entry_fill_ts"])
             & (funding["ts_ns"] <= trip["exit_fill_ts"])
         )
-        # Between the eight-hourly marks the middle of the market is taken: the bar's close, but for the tick.
+        # Between the eight-hourly marks the last close is taken.
         mark, row = funding["mark"][spans], np.searchsorted(stamps, funding["ts_ns"][spans], "right") - 1
         price = np.where(np.isnan(mark), closes[row, trip["asset"]], mark)
         due = -trip["side"] * trip["quantity"] * (funding["rate"][spans] * price).sum()
-        assert trip["funding"] == near(due, abs=1e-7, rel=1e-3 if np.isnan(mark).any() else 1e-9)
+        assert trip["funding"] == near(due, abs=1e-7, rel=1e-9)
     assert np.count_nonzero(trips["funding"]) > 0
 
 

@@ -2,8 +2,8 @@
 
 Fifty streams of bars cost Nautilus twenty times what the trading itself does, and nearly all of them move an instrument
 that nobody holds. So the scans are the one stream that always flows, and a quote is made where it can matter: of an
-instrument when an order for it is sent, of a held one at every bar, and where latency lets an order arrive later, at
-the price between the two bars around that instant.
+instrument when an order for it is sent, where latency lets an order arrive later, at the price between the two bars
+around that instant, and of a held one at the bars whose price has come half the way to its stop.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ _DEPTH = 1e9
 
 _AHEAD = 8
 """Quotes of a held instrument made at a time."""
+
+_NEAR = 0.5
+"""The part of the way from the entry to the stop from which on quotes are made. A stop lies a tick, and a later fill of
+the same entry, from where the first fill puts it: far less than the other half."""
+
+_WIDE = 0.25
+"""A spread of this part of the stop's distance, or more, has every bar quoted."""
 
 _CUTS = 5
 """How often the end of the market is told, two latencies apart: to an entry under way, its exit and their stop
@@ -114,6 +121,10 @@ class VenueMarket(SimulationModule):
             self.scans += block.rows
             yield data
             # Asked for more as the last of these is handed out: the days before are done with.
+            for column in self._held:
+                known = block.closes[block.closes[:, column] > 0.0, column]
+                if len(known):
+                    self._last[column] = known[-1]
             self._at, link = link, after
         self.ended = True
 
@@ -135,7 +146,8 @@ class VenueMarket(SimulationModule):
         if isinstance(event, PositionOpened):
             column = self._columns[event.instrument_id]
             self._held[column] = self._streams
-            self._stream(self._while_held(column, self._streams))
+            if self._model.stop_pct is not None:
+                self._stream(self._while_held(column, self._streams, event.avg_px_open, event.entry == OrderSide.BUY))
         elif isinstance(event, PositionClosed):
             self._held.pop(self._columns[event.instrument_id], None)
             self._closed.append(event.position_id)
@@ -164,26 +176,36 @@ class VenueMarket(SimulationModule):
         self.orders += self.cache.orders()
         self.positions += self.cache.positions()
 
-    def _while_held(self, column: int, number: int) -> Iterator[list[QuoteTick]]:
-        """The instrument's quotes from the next bar on, a few at a time, until stream `number` is not wanted."""
+    def _while_held(self, column: int, number: int, entry: float, long: bool) -> Iterator[list[QuoteTick]]:
+        """The quotes that could set off the instrument's stop, from the next bar on, a few at a time, until stream
+        `number` is not wanted; and each day's last one, with which the next day is asked for."""
         now = int(self.clock.timestamp_ns())
         link: Link | None = self._locate(now)
         row = int(np.searchsorted(link.block.ts_ns, now + 1, "right")) if link is not None else 0
         while link is not None:
             block = link.block
-            while row < block.rows:
+            prices = block.closes[row:, column]
+            rows = np.flatnonzero(self._is_near(prices, entry, long))
+            valid = np.flatnonzero(prices > 0.0)
+            if len(valid) and (not len(rows) or rows[-1] != valid[-1]):
+                rows = np.append(rows, valid[-1])
+            for start in range(0, len(rows), _AHEAD):
                 if self._held.get(column) != number:
                     return
-                prices = block.closes[row : row + _AHEAD, column]
-                valid = np.flatnonzero(prices > 0.0)
-                stamps = block.ts_ns[row : row + _AHEAD][valid] - 1
-                row += _AHEAD
-                if len(valid):
-                    yield self._quotes(column, prices[valid], stamps)
-            known = block.closes[block.closes[:, column] > 0.0, column]
-            if len(known):
-                self._last[column] = known[-1]
+                some = rows[start : start + _AHEAD]
+                yield self._quotes(column, prices[some], block.ts_ns[row + some] - 1)
+            if self._held.get(column) != number:
+                return
             link, row = link.next(), 0
+
+    def _is_near(self, prices: NDArray[np.float64], entry: float, long: bool) -> NDArray[np.bool_]:
+        """Which prices are near the stop of a position entered at `entry`; one that is missing is not."""
+        stop = self._model.stop_pct or 0.0
+        if self._model.spread_bps * 1e-4 >= _WIDE * stop:
+            return prices > 0.0
+        if long:
+            return (prices > 0.0) & (prices <= entry * (1.0 - _NEAR * stop))
+        return prices >= entry * (1.0 + _NEAR * stop)
 
     def _stream(self, quotes: Iterator[list[QuoteTick]]) -> None:
         self._streams += 1
@@ -199,17 +221,20 @@ class VenueMarket(SimulationModule):
 
     def _price(self, column: int, now: int) -> float:
         """The asset's price at `now`: a bar's close at its instant, and on a straight line between two of them."""
-        link = self._locate(now)
-        block = link.block
-        row = int(np.searchsorted(block.ts_ns, now, "right")) - 1
-        known = block.closes[: row + 1, column]
-        valid = np.flatnonzero(known > 0.0)
-        price = float(known[valid[-1]]) if len(valid) else float(self._last[column])
+        link, row, price = self._close(column, now)
         self._last[column] = price
-        ts, follows = int(block.ts_ns[row]), self._follows(link, row, column)
+        ts, follows = int(link.block.ts_ns[row]), self._follows(link, row, column)
         if now > ts and follows is not None:
             price += (follows[1] - price) * (now - ts) / (follows[0] - ts)
         return price
+
+    def _close(self, column: int, now: int) -> tuple[Link, int, float]:
+        """The bar at or before `now`, and the asset's last known close then."""
+        link = self._locate(now)
+        row = int(np.searchsorted(link.block.ts_ns, now, "right")) - 1
+        known = link.block.closes[: row + 1, column]
+        valid = np.flatnonzero(known > 0.0)
+        return link, row, float(known[valid[-1]]) if len(valid) else float(self._last[column])
 
     def _follows(self, link: Link, row: int, column: int) -> tuple[int, float] | None:
         """Stamp and close of the bar after `row`; None when the market has a gap there or the asset no price."""
@@ -260,16 +285,11 @@ class VenueMarket(SimulationModule):
                 if position.ts_opened >= due:
                     continue
                 mark = float(payment["mark"])
-                price = mark if mark > 0.0 else self._mid(column)
+                price = mark if mark > 0.0 else self._close(column, due)[2]
                 paid = Money(-float(payment["rate"]) * position.signed_qty * price, USDT)
                 self.exchange.adjust_account(paid)
                 if self._charge is not None:
                     self._charge(column, paid.as_double())
-
-    def _mid(self, column: int) -> float:
-        """The middle of the venue's market as it stands."""
-        quote = self.cache.quote_tick(self._assets[column].id)
-        return 0.5 * (quote.bid_price.as_double() + quote.ask_price.as_double())
 
     def log_diagnostics(self, logger: Any) -> None:
         """Nothing to add: funding is in the trades."""
