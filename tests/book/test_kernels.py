@@ -96,7 +96,9 @@ def test_a_cascade_takes_three(velocities: list[float], count: int) -> None:
     ],
 )
 def test_the_regime_at_its_edges(withdrawal: float, depth_velocity: float, agreement: float, signal: int) -> None:
-    assert book.regime_signal_nb(withdrawal, depth_velocity, agreement) == signal
+    velocities = np.array([withdrawal, -0.9, withdrawal, 0.9])
+    assert book.regime_signal_nb(velocities, 4, depth_velocity, agreement) == signal
+    assert book.regime_signal_nb(velocities, 1, depth_velocity, agreement) == signal
 
 
 def test_nothing_divides_by_nothing() -> None:
@@ -174,6 +176,21 @@ def test_median_and_agreement_against_the_plain_twin(values: list[float]) -> Non
 def test_any_rank_can_be_selected(values: list[float], data: st.DataObject) -> None:
     rank = data.draw(st.integers(0, len(values) - 1))
     assert book.select_nb(np.array(values), len(values), rank) == sorted(values)[rank]
+
+
+@given(
+    st.lists(st.sampled_from([-1.0, -0.1, -0.05, 0.0, 0.1, 0.2]) | st.floats(-1.0, 1.0), min_size=1, max_size=12),
+    st.sampled_from([-0.1, 0.0, 0.1]) | st.floats(-1.0, 1.0),
+)
+def test_counting_knows_whether_the_median_is_below(values: list[float], threshold: float) -> None:
+    work = np.array(values)
+    expected = book.median_nb(work.copy(), len(values)) < threshold
+    assert book.is_median_below_nb(work, len(values), threshold) == expected
+    assert not book.is_median_below_nb(work, 0, threshold)
+
+
+def test_selecting_ends_whatever_it_is_given() -> None:
+    assert np.isnan(book.select_nb(np.array([np.nan, np.nan, np.nan]), 3, 1))
 
 
 def market(imbalance: float, agreement: float) -> Record:

@@ -136,7 +136,7 @@ class ReferenceBook:
         memory.features = {
             "depth_1pct_usd": depth,
             "depth_quality": quality,
-            "fill_probability": 1.0 - 0.38**quality,
+            "fill_probability": 1.0 - math.exp(math.log(0.38) * quality),
             "spread_proxy_bps": max(0.0, 10.0 * (1.0 - depth / (b + a))) if b + a > 0.0 else 0.0,
             "imbalance": memory.imbalances[-1],
             "imbalance_ma5": total(latest) / len(latest),

@@ -244,9 +244,7 @@ class TestFunding:
 
     @pytest.mark.parametrize(("row", "price"), [(2, 102.0), (3, 103.0), (4, 104.0)])
     @pytest.mark.parametrize("unknown", [float("nan"), 0.0])
-    def test_without_a_mark_the_last_close_is_taken(
-        self, row: int, price: float, unknown: float
-    ) -> None:
+    def test_without_a_mark_the_last_close_is_taken(self, row: int, price: float, unknown: float) -> None:
         trip = self.paid((at(row), 0, 0.001, unknown))
         assert trip["funding"] == near(0.001 * self.quantity * price, abs=1e-8)
         # Half a minute later the market is where it was.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 
-from dolphin.book.layout import BANDS, F8
+from dolphin.book.layout import BANDS, DEPTHS, F8, IMBALANCES
 from dolphin.core.jit import inlined_kernel, kernel
 from dolphin.core.records import Record
 
 EMA_ALPHA = 0.01
 NO_FILL = 0.38
 """The champion's share of entries that are not filled as maker, 1 − 0.62: so depth quality 1 gives its 62 %."""
+LOG_NO_FILL = math.log(NO_FILL)
 SPREAD_SCALE_BPS = 10.0
 LEAST_USD, MOST_USD = 1e-6, 1e15
 """Bounds of a band with anything in it: no sum or quotient of sound bands overflows."""
@@ -54,6 +55,12 @@ def _is_band_nb(usd: float) -> bool:
 @inlined_kernel
 def is_sound_nb(bids: F8, asks: F8) -> bool:
     """Whether every band is 0 or from 1e-6 to 1e15 USD; NaN, an infinity or less than nothing is not sound."""
+    least, most, total = bids[0], bids[0], 0.0
+    for k in range(BANDS):
+        least, most = min(least, bids[k], asks[k]), max(most, bids[k], asks[k])
+        total += bids[k] + asks[k]
+    if least >= LEAST_USD and most <= MOST_USD and total == total:  # the usual book, seen without a branch per band
+        return True
     sound = True
     for k in range(BANDS):
         sound = sound and _is_band_nb(bids[k]) and _is_band_nb(asks[k])
@@ -93,7 +100,7 @@ def depth_quality_nb(depth: float, reference: float) -> float:
 @inlined_kernel
 def fill_probability_nb(depth_quality: float) -> float:
     """1 − 0.38^dq, in [0, 1]: that a maker order fills; the champion's 62 % at dq = 1."""
-    return 1.0 - NO_FILL**depth_quality
+    return 1.0 - math.exp(LOG_NO_FILL * depth_quality)
 
 
 @inlined_kernel
@@ -112,23 +119,23 @@ def depth_asymmetry_nb(bids: F8, asks: F8) -> float:
 
 @inlined_kernel
 def moving_average_nb(ring: F8, seen: int, window: int) -> float:
-    """Mean of the latest `window` values, or of all when fewer; `ring[(seen − 1) % size]` is the latest. 0 without."""
-    size, n = ring.shape[0], min(window, seen)
-    total, at = 0.0, (seen - n) % size
+    """Mean of the latest `window` values, or of all when fewer; `ring` (IMBALANCES,), in which
+    `ring[(seen − 1) % IMBALANCES]` is the latest. 0 without."""
+    n = min(window, seen)
+    total, at = 0.0, (seen - n) % IMBALANCES  # by a constant: a true division would cost more than all the rest
     for _ in range(n):
         total += ring[at]
-        at = at + 1 if at + 1 < size else 0  # a division each time would cost more than all the rest
+        at = at + 1 if at + 1 < IMBALANCES else 0
     return ratio_nb(total, float(n))
 
 
 @inlined_kernel
 def persistence_nb(ring: F8, seen: int) -> float:
     """Share of the remembered values, the latest among them, that have the latest one's sign; 0 without any."""
-    size = ring.shape[0]
-    n = min(size, seen)
+    n = min(IMBALANCES, seen)
     if n == 0:
         return 0.0
-    latest, same = sign_nb(ring[(seen - 1) % size]), 0
+    latest, same = sign_nb(ring[(seen - 1) % IMBALANCES]), 0
     for k in range(n):
         same += int(sign_nb(ring[k]) == latest)
     return same / n
@@ -142,38 +149,42 @@ def withdrawal_nb(now: float, before: float) -> float:
 
 @inlined_kernel
 def withdrawal_velocity_nb(ring: F8, seen: int) -> float:
-    """d[−1]/d[−1−k] − 1 with k = min(size − 1, seen − 1): depth against that of five snapshots before; 0 at k = 0."""
-    size = ring.shape[0]
-    k = min(size, seen) - 1
+    """d[−1]/d[−1−k] − 1 with k = min(DEPTHS − 1, seen − 1): depth against that of five snapshots before; 0 at k = 0.
+    `ring` (DEPTHS,)."""
+    k = min(DEPTHS, seen) - 1
     if k < 1:
         return 0.0
-    latest = (seen - 1) % size
-    return withdrawal_nb(ring[latest], ring[latest - k if latest >= k else latest - k + size])
+    latest = (seen - 1) % DEPTHS
+    return withdrawal_nb(ring[latest], ring[latest - k if latest >= k else latest - k + DEPTHS])
 
 
 @kernel
 def select_nb(values: F8, n: int, rank: int) -> float:
-    """The value of ascending rank `rank` among the first n, which are reordered: those before it are not larger."""
-    low, high = 0, n - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if rank <= j:
-            high = j
-        elif rank >= i:
-            low = i
-        else:
-            break
-    return values[rank]
+    """The value of ascending rank `rank` among the first n, which are reordered: those before it are not larger.
+
+    Values are moved without asking first, for a branch that goes either way at random costs more than the move.
+    """
+    low, end = 0, n
+    while True:
+        pivot = values[(low + end) // 2]
+        less = low
+        for k in range(low, end):
+            value = values[k]
+            values[k] = values[less]
+            values[less] = value
+            less += int(value < pivot)
+        if rank < less:
+            end = less
+            continue
+        equal = less
+        for k in range(less, end):
+            value = values[k]
+            values[k] = values[equal]
+            values[equal] = value
+            equal += int(value <= pivot)
+        if rank < equal or equal == low:  # the latter only for what has no order
+            return pivot
+        low = equal
 
 
 @inlined_kernel
@@ -188,6 +199,24 @@ def median_nb(values: F8, n: int) -> float:
     for k in range(1, n // 2):
         lower = max(lower, values[k])
     return (lower + upper) / 2.0
+
+
+@inlined_kernel
+def is_median_below_nb(values: F8, n: int, threshold: float) -> bool:
+    """Whether `median_nb` of the first n is below `threshold`: counting is enough, unless half of them are. Not of
+    none."""
+    below = 0
+    for k in range(n):
+        below += int(values[k] < threshold)
+    if 2 * below != n:
+        return 2 * below > n
+    lower, upper = -math.inf, math.inf
+    for k in range(n):
+        if values[k] < threshold:
+            lower = max(lower, values[k])
+        else:
+            upper = min(upper, values[k])
+    return (lower + upper) / 2.0 < threshold
 
 
 @inlined_kernel
@@ -209,10 +238,10 @@ def cascade_count_nb(velocities: F8, n: int) -> int:
 
 
 @inlined_kernel
-def regime_signal_nb(median_withdrawal: float, depth_velocity: float, agreement: float) -> int:
-    """+1, stress: the median withdrawal velocity is below −0.10. −1, calm: depth_velocity ≥ −0.02 and agreement ≥ 0.6.
-    Else 0."""
-    if median_withdrawal < STRESS_VELOCITY:
+def regime_signal_nb(withdrawals: F8, n: int, depth_velocity: float, agreement: float) -> int:
+    """+1, stress: the median of the first n withdrawal velocities is below −0.10. −1, calm: depth_velocity ≥ −0.02 and
+    agreement ≥ 0.6. Else 0."""
+    if is_median_below_nb(withdrawals, n, STRESS_VELOCITY):
         return 1
     return -1 if depth_velocity >= CALM_DEPTH_VELOCITY and agreement >= AGREEMENT else 0
 

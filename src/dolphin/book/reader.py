@@ -90,25 +90,15 @@ class FeatureReader:
         return 1.0 if row is None else float(_MULTIPLIER(row, int(direction)))
 
     def _asset(self, asset: str, bar: float | None) -> AssetRow | None:
-        """The asset's row, unless there is none, or it is unusable or too old: it may have been held over already."""
         column = self._column.get(asset)
         if column is None:
             column = self._index(asset)
         asked = self.bar_idx if bar is None else int(bar)
-        at = self._shelf.latest_at(asked, self.bar_idx, self.max_stale_bars)
-        if at is None:
-            return None
-        row = self._shelf.asset(at, column)
-        return row if row.usable and asked - row.bar <= self.max_stale_bars else None
+        return self._shelf.asset(asked, self.bar_idx, self.max_stale_bars, column)
 
     def _market(self, bar: float | None) -> MarketRow | None:
-        """The market's row, likewise."""
         asked = self.bar_idx if bar is None else int(bar)
-        at = self._shelf.latest_at(asked, self.bar_idx, self.max_stale_bars)
-        if at is None:
-            return None
-        row = self._shelf.market(at)
-        return row if row.usable and asked - row.bar <= self.max_stale_bars else None
+        return self._shelf.market(asked, self.bar_idx, self.max_stale_bars)
 
     def _index(self, asset: str) -> int:
         column = self._column.get(asset)

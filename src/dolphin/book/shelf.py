@@ -47,6 +47,7 @@ def _unpacker(dtype: np.dtype[Any]) -> struct.Struct:
     return struct.Struct("=" + "".join("q" if dtype[name].kind == "i" else "d" for name in dtype.names or ()))
 
 
+_tuple = tuple.__new__
 _MARKET, _ASSET = _unpacker(MARKET_BOOK).unpack_from, _unpacker(ASSET_BOOK).unpack_from
 
 
@@ -96,14 +97,23 @@ class Shelf:
                 return candidate
         return None
 
-    def market(self, bar: int) -> MarketRow:
-        """What stands in the row of `bar` for the market."""
-        return MarketRow._make(_MARKET(self._markets, (bar - self.base) % self.rows * MARKET_BOOK.itemsize))
+    def market(self, bar: int, newest: int, back: int) -> MarketRow | None:
+        """The market at `bar`, by `latest_at`; None when it is unusable, or older than `back` bars, for what stands
+        there may have been held over already."""
+        at = self.latest_at(bar, newest, back)
+        if at is None:
+            return None
+        row = _tuple(MarketRow, _MARKET(self._markets, (at - self.base) % self.rows * MARKET_BOOK.itemsize))
+        return row if row.usable and bar - row.bar <= back else None
 
-    def asset(self, bar: int, column: int) -> AssetRow:
-        """What stands there for one asset."""
-        at = (bar - self.base) % self.rows * self._row_bytes + column * ASSET_BOOK.itemsize
-        return AssetRow._make(_ASSET(self._books, at))
+    def asset(self, bar: int, newest: int, back: int, column: int) -> AssetRow | None:
+        """One asset, likewise."""
+        at = self.latest_at(bar, newest, back)
+        if at is None:
+            return None
+        place = (at - self.base) % self.rows * self._row_bytes + column * ASSET_BOOK.itemsize
+        row = _tuple(AssetRow, _ASSET(self._books, place))
+        return row if row.usable and bar - row.bar <= back else None
 
     def moved(self, rows: int, base: int, newest: int) -> Shelf:
         """A shelf of another size and base with the last CACHE_BARS bars of this one."""

@@ -118,18 +118,19 @@ def _market_nb(state: BookState, market: Record, bar: int) -> None:
     core, features = state.core[0], state.features
     imbalances, velocities = state.work[0], state.work[1]
     now = state.bar_depths[core.depth_bars % DEPTHS]
-    n = 0
-    market.depth_pressure = 0.0
+    n, pressure = 0, 0.0
     for i in range(features.shape[0]):
         now[i] = math.nan
-        if features[i].usable != 0 and state.assets[i].dark < DARK_BARS:
-            imbalances[n] = features[i].imbalance
-            velocities[n] = features[i].withdrawal_velocity
-            now[i] = features[i].depth_1pct_usd
-            market.depth_pressure += imbalances[n]
+        row = features[i]
+        if row.usable != 0 and state.assets[i].dark < DARK_BARS:
+            imbalance = row.imbalance
+            imbalances[n] = imbalance
+            velocities[n] = row.withdrawal_velocity
+            now[i] = row.depth_1pct_usd
+            pressure += imbalance
             n += 1
     core.depth_bars += 1
-    market.assets, market.bar = n, bar
+    market.assets, market.bar, market.depth_pressure = n, bar, pressure
     market.usable = 1 if n > 0 else 0
     market.median_imbalance = median_nb(imbalances, n)
     market.agreement = agreement_nb(imbalances, n, market.median_imbalance)
@@ -137,7 +138,7 @@ def _market_nb(state: BookState, market: Record, bar: int) -> None:
     velocity = _depth_velocity_nb(state.bar_depths, core.depth_bars)
     market.acceleration = velocity - market.depth_velocity  # both are 0 at the first bar
     market.depth_velocity = velocity
-    market.regime_signal = regime_signal_nb(median_nb(velocities, n), velocity, market.agreement) if n > 0 else 0
+    market.regime_signal = regime_signal_nb(velocities, n, velocity, market.agreement) if n > 0 else 0
 
 
 @kernel
