@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ from dolphin.grid.port import Event, Grid, Reference
 from dolphin.grid.putqueue import PutQueue
 from dolphin.ops.infra.hazelcast import HazelcastCluster
 from dolphin.trade.ports import PostureReader
-from tests.grid.clusters import opened, started
+from tests.grid.clusters import need_java, opened, started
 from tests.grid.conformance import DURABLE, until
 from tests.grid.processes import running
 from tests.grid.slowproxy import SlowProxy
@@ -310,3 +313,27 @@ def test_a_lock_is_free_when_its_holder_is_dead(request: pytest.FixtureRequest, 
         assert second > first
     lock.release(second)
     grid.close()
+
+
+def test_a_network_that_falls_apart_and_grows_together(tmp_path: Path) -> None:
+    """Two members on one side, one on the other: the two go on, the one answers nothing about money, and afterwards
+    all have what the two acknowledged. In a network namespace, which wants the rights to make one."""
+    need_java()
+    namespace = ["unshare", "--net", "--"]
+    try:
+        able = subprocess.run([*namespace, "ip", "rule", "list"], capture_output=True, timeout=60.0, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"{error.filename}: not on this machine; it makes network namespaces")
+    if able.returncode != 0:
+        pytest.skip("no right to make a network namespace here")
+    command = [*namespace, sys.executable, "-m", "tests.grid.partition", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600.0, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert told["before"] == {"posture": "APEX"}
+    apart = told["apart"]
+    assert apart["posture"] == "HIBERNATE"
+    assert all(apart[what].startswith("grid: ") for what in ("durable", "reference", "lock")), apart
+    assert told["greater"] == "TURTLE"
+    assert told["after"]["durable"] == told["after"]["last"]
+    assert json.loads(told["after"]["reference"])["posture"] == "TURTLE"

@@ -16,6 +16,7 @@ from dolphin.core.errors import ConfigError, GridError
 from dolphin.grid.opening import open_grid
 from dolphin.ops.infra.java import find_jar, find_java
 from dolphin.ops.infra.member import CREDENTIALS, Member
+from dolphin.ops.infra.memberconfig import HOST
 
 FIRST_PORT = 5701
 HEAP_MB = 256
@@ -35,19 +36,20 @@ class MemberStatus(NamedTuple):
 
 
 class HazelcastCluster:
-    """Members on 127.0.0.1, kept track of in `folder`: another process that names the same folder finds them.
+    """Members on this machine, kept track of in `folder`: another process that names the same folder finds them.
 
-    One member has no CP subsystem (references and locks in unsafe mode); three have one of three.
+    One member has no CP subsystem (references and locks in unsafe mode); three have one of three. All are at 127.0.0.1
+    unless `hosts` gives three loopback addresses, so that a network can come between them.
     """
 
-    def __init__(self, folder: Path, *, heap_mb: int = HEAP_MB) -> None:
-        self.folder, self._heap_mb = folder, heap_mb
-        self.members = [Member(folder / f"member-{port}", port) for port in self._ports()]
+    def __init__(self, folder: Path, *, heap_mb: int = HEAP_MB, hosts: Sequence[str] = (HOST,) * 3) -> None:
+        self.folder, self._heap_mb, self._hosts = folder, heap_mb, tuple(hosts)
+        self.members = self._members(self._ports())
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where clients connect."""
-        return tuple(f"127.0.0.1:{member.port}" for member in self.members)
+        return tuple(f"{member.host}:{member.port}" for member in self.members)
 
     @property
     def address(self) -> str:
@@ -74,15 +76,16 @@ class HazelcastCluster:
         java, jar = find_java(), find_jar()
         if not running:
             ports = list(ports or range(FIRST_PORT, FIRST_PORT + members))
-            self.members = [Member(self.folder / f"member-{port}", port) for port in ports]
+            self.members = self._members(ports)
         starting = [member for member in self.members if member.pid is None]
         for member in starting:
-            _check_free(member.port)
+            _check_free(member.host, member.port)
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "cluster.json").write_text(json.dumps({"ports": [m.port for m in self.members]}))
         try:
             for member in starting:
-                member.start(java, jar, [each.port for each in self.members], self._heap_mb)
+                ports, hosts = zip(*((each.port, each.host) for each in self.members), strict=True)
+                member.start(java, jar, ports, self._heap_mb, hosts)
             self._wait(time.monotonic() + timeout_s, mend=bool(running))
         except BaseException:
             for member in starting:
@@ -174,6 +177,12 @@ class HazelcastCluster:
             return ""
         raise GridError(f"hazelcast member at port {member.port}: answered {status}")
 
+    def _members(self, ports: Sequence[int]) -> list[Member]:
+        return [
+            Member(self.folder / f"member-{port}", port, host)
+            for port, host in zip(ports, self._hosts[: len(ports)], strict=True)
+        ]
+
     def _ports(self) -> list[int]:
         try:
             found = json.loads((self.folder / "cluster.json").read_text(encoding="utf-8"))
@@ -194,10 +203,10 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _check_free(port: int) -> None:
+def _check_free(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             raise ConfigError(f"hazelcast: port {port} is taken; stop who has it, or choose another") from None

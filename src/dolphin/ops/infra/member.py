@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dolphin.core.errors import GridError
 from dolphin.market.atomic import write_text_atomic
-from dolphin.ops.infra.memberconfig import CLUSTER, member_config
+from dolphin.ops.infra.memberconfig import CLUSTER, HOST, member_config
 
 _MAIN = "com.hazelcast.core.server.HazelcastMemberStarter"
 _OPENED = ("java.base/java.lang", "java.base/sun.nio.ch", "java.management/sun.management",
@@ -29,10 +29,10 @@ _started: list[subprocess.Popen[bytes]] = []  # members outlive who started them
 
 
 class Member:
-    """The member at `port` of 127.0.0.1, with its configuration, log and process number in `folder`."""
+    """The member at `port` of `host`, a loopback address; configuration, log and process number are in `folder`."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, host: str = HOST) -> None:
+        self.folder, self.port, self.host = folder, port, host
         self.log = folder / "member.log"
         self._config, self._pid_file = folder / "hazelcast.yaml", folder / "pid"
         self._child: subprocess.Popen[bytes] | None = None
@@ -48,10 +48,10 @@ class Member:
             return None
         return pid if self._is_ours(pid) else None
 
-    def start(self, java: Path, jar: Path, ports: Sequence[int], heap_mb: int) -> None:
-        """Start it, to join those at `ports`. It runs on when this process ends."""
+    def start(self, java: Path, jar: Path, ports: Sequence[int], heap_mb: int, hosts: Sequence[str] = ()) -> None:
+        """Start it, to join those at `ports` of `hosts`. It runs on when this process ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(self._config, member_config(self.port, ports))
+        write_text_atomic(self._config, member_config(self.port, ports, hosts))
         command = [
             str(java), f"-Xms{min(64, heap_mb)}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", *_FLAGS,
             f"-Dhazelcast.config={self._config.resolve()}", "-cp", str(jar), _MAIN,
@@ -82,7 +82,7 @@ class Member:
 
     def ask(self, method: str, path: str, body: str = "") -> tuple[int, str]:
         """Status and text that its REST interface, on loopback only, answers. Raises GridError when it does not."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ASK_S)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=_ASK_S)
         try:
             connection.request(method, f"/hazelcast{path}", body)
             response = connection.getresponse()

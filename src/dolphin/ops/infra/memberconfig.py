@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dolphin.grid.embedded import FAST_MAPS
 
 CLUSTER = "dolphin"
+HOST = "127.0.0.1"
 
 SESSION_S = 20
 """How long after its holder's last word a lock is free; a holder gives word every five seconds."""
@@ -29,7 +30,7 @@ hazelcast:
     hazelcast.shutdownhook.policy: TERMINATE
   network:
     port: {{ port: {port}, auto-increment: false }}
-    interfaces: {{ enabled: true, interfaces: [127.0.0.1] }}
+    interfaces: {{ enabled: true, interfaces: [{host}] }}
     join:
       auto-detection: {{ enabled: false }}
       multicast: {{ enabled: false }}
@@ -72,14 +73,17 @@ _PROTECTION = """\
 """
 
 
-def member_config(port: int, ports: Sequence[int], cluster: str = CLUSTER) -> str:
-    """The YAML of the member at `port`, one of `ports`; three or more have a CP subsystem of three."""
+def member_config(port: int, ports: Sequence[int], hosts: Sequence[str] = (), cluster: str = CLUSTER) -> str:
+    """The YAML of the member at `port`, one of `ports`; three or more have a CP subsystem of three. `hosts` are the
+    loopback addresses of those at `ports`, 127.0.0.1 by default."""
     cp = len(ports) >= 3
+    places = dict(zip(ports, hosts or (HOST,) * len(ports), strict=True))
     fast = "".join(f'    "{name}": {{ backup-count: 0, async-backup-count: 1 }}\n' for name in FAST_MAPS)
     return _TEMPLATE.format(
         cluster=cluster,
         port=port,
-        list=", ".join(f'"127.0.0.1:{each}"' for each in ports),
+        host=places[port],
+        list=", ".join(f'"{host}:{each}"' for each, host in places.items()),
         cp="true" if cp else "false",
         fast=fast,
         backups=min(2, len(ports) - 1),
