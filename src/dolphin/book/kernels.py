@@ -122,10 +122,10 @@ def moving_average_nb(ring: F8, seen: int, window: int) -> float:
     """Mean of the latest `window` values, or of all when fewer; `ring` (IMBALANCES,), in which
     `ring[(seen − 1) % IMBALANCES]` is the latest. 0 without."""
     n = min(window, seen)
-    total, at = 0.0, (seen - n) % IMBALANCES  # by a constant: a true division would cost more than all the rest
-    for _ in range(n):
-        total += ring[at]
-        at = at + 1 if at + 1 < IMBALANCES else 0
+    total, start = 0.0, (seen - n) % IMBALANCES  # by a constant: a true division would cost more than all the rest
+    for k in range(n):
+        at = start + k
+        total += ring[at if at < IMBALANCES else at - IMBALANCES]
     return ratio_nb(total, float(n))
 
 
@@ -136,8 +136,12 @@ def persistence_nb(ring: F8, seen: int) -> float:
     if n == 0:
         return 0.0
     latest, same = sign_nb(ring[(seen - 1) % IMBALANCES]), 0
+    sign = float(latest)
     for k in range(n):
-        same += int(sign_nb(ring[k]) == latest)
+        same += int(ring[k] * sign > 0.0)
+    if latest == 0:
+        for k in range(n):
+            same += int(ring[k] == 0.0)
     return same / n
 
 
