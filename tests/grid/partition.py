@@ -44,8 +44,10 @@ def routed(*words: str) -> None:
 
 
 def prepare() -> None:
-    """Loopback up, and rules of ours before the one that says what is local."""
+    """Loopback up with an address for each member, and rules of ours before the one that says what is local."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=30.0)
+    for host in HOSTS[1:]:
+        subprocess.run(["ip", "address", "add", f"{host}/32", "dev", "lo"], check=True, timeout=30.0)
     routed("add", "pref", "100", "lookup", "local")
     routed("del", "pref", "0")
 
