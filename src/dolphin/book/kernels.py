@@ -170,24 +170,31 @@ def select_nb(values: F8, n: int, rank: int) -> float:
     """
     low, end = 0, n
     while True:
-        pivot = values[(low + end) // 2]
+        last, middle = end - 1, (low + end) // 2
+        pivot = values[middle]
+        values[middle] = values[last]
         less = low
-        for k in range(low, end):
+        for k in range(low, last):
             value = values[k]
             values[k] = values[less]
             values[less] = value
             less += int(value < pivot)
+        values[last] = values[less]
+        values[less] = pivot
+        if rank == less:
+            return pivot
         if rank < less:
             end = less
             continue
-        equal = less
-        for k in range(less, end):
-            value = values[k]
-            values[k] = values[equal]
-            values[equal] = value
-            equal += int(value <= pivot)
-        if rank < equal or equal == low:  # the latter only for what has no order
-            return pivot
+        equal = less + 1
+        if less == low:  # perhaps many are the same: they are passed over together, and not one by one
+            for k in range(equal, end):
+                value = values[k]
+                values[k] = values[equal]
+                values[equal] = value
+                equal += int(value <= pivot)
+            if rank < equal:
+                return pivot
         low = equal
 
 

@@ -113,22 +113,9 @@ def _depth_velocity_nb(bar_depths: F8, bars: int) -> float:
 
 
 @inlined_kernel
-def _market_nb(state: BookState, market: Record, bar: int) -> None:
-    """The market's features from the assets that are usable at this bar and not STALE_DATA."""
-    core, features = state.core[0], state.features
-    imbalances, velocities = state.work[0], state.work[1]
-    now = state.bar_depths[core.depth_bars % DEPTHS]
-    n, pressure = 0, 0.0
-    for i in range(features.shape[0]):
-        now[i] = math.nan
-        row = features[i]
-        if row.usable != 0 and state.assets[i].dark < DARK_BARS:
-            imbalance = row.imbalance
-            imbalances[n] = imbalance
-            velocities[n] = row.withdrawal_velocity
-            now[i] = row.depth_1pct_usd
-            pressure += imbalance
-            n += 1
+def _market_nb(state: BookState, market: Record, bar: int, n: int, pressure: float) -> None:
+    """The market's features from the n assets that are usable at this bar and not STALE_DATA, in the work space."""
+    core, imbalances, velocities = state.core[0], state.work[0], state.work[1]
     core.depth_bars += 1
     market.assets, market.bar, market.depth_pressure = n, bar, pressure
     market.usable = 1 if n > 0 else 0
@@ -151,7 +138,12 @@ def update_book_nb(state: BookState, limits: Record, bar: int, now_s: float, sna
     and lost likewise. Allocates nothing. Causality: this bar's snapshots and the state.
     """
     core, market = state.core[0], state.market[0]
-    fresh = 0
+    if bar - market.bar > limits.max_stale_bars:
+        _forget_market_nb(market)
+        core.depth_bars = 0
+    imbalances, velocities = state.work[0], state.work[1]
+    depths_now = state.bar_depths[core.depth_bars % DEPTHS]  # nobody reads this row before the market has moved on
+    fresh, n, pressure = 0, 0, 0.0
     for i in range(snapshots.shape[0]):
         asset, row = state.assets[i], state.features[i]
         if row.usable != 0 and bar - row.bar > limits.max_stale_bars:
@@ -161,12 +153,15 @@ def update_book_nb(state: BookState, limits: Record, bar: int, now_s: float, sna
             _take_nb(core, asset, state.imbalances[i], state.depths[i], row, snapshots[i])
             row.bar = bar
             fresh += 1
-    if bar - market.bar > limits.max_stale_bars:
-        _forget_market_nb(market)
-        core.depth_bars = 0
+        depths_now[i] = math.nan
+        if row.usable != 0 and asset.dark < DARK_BARS:
+            imbalance = row.imbalance
+            imbalances[n], velocities[n], depths_now[i] = imbalance, row.withdrawal_velocity, row.depth_1pct_usd
+            pressure += imbalance
+            n += 1
     if fresh > 0:
         core.empty_bars = 0
-        _market_nb(state, market, bar)
+        _market_nb(state, market, bar, n, pressure)
     else:
         core.empty_bars += 1
         core.empty_spells += 1 if core.empty_bars == EMPTY_BARS else 0
@@ -196,7 +191,7 @@ def book_bars_nb(
         row = start + t
         bars[row] = first_bar + t
         markets[row] = state.market[0]
-        for i in range(books.shape[1]):
+        for i in range(books.shape[1]):  # not in the loop above: a record just written is slow to read as a whole
             books[row, i] = state.features[i]
     return core.empty_spells + core.dark_spells - before
 
