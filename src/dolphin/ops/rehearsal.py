@@ -5,12 +5,9 @@ Stream → books → features → scan → step, a bar at a time (SPEC §8, §12
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,10 @@ from dolphin.market.atomic import write_json_atomic
 from dolphin.market.bookfiles import SIDES, BookDay, book_day
 from dolphin.market.bookfolder import BookFolder
 from dolphin.market.bookwriter import nanoseconds
+from dolphin.ops.undisturbed import undisturbed
 from dolphin.trade.live.loop import LiveLoop, Market
 from dolphin.trade.live.pace import Pace
 from dolphin.trade.live.tape import Tape
-
-SWITCH_S = 0.0005
-"""How long one thread may keep another waiting for the interpreter while a rehearsal runs; Python's own 5 ms would be a
-twentieth of a bar."""
 
 PERCENTILES = (50.0, 99.0, 99.9, 100.0)
 
@@ -129,7 +123,7 @@ def rehearse(
     tape = Tape(assets, plan.bar_seconds)
     times = np.zeros((plan.bars, 5), np.int64)
     gates: Counter[int] = Counter()
-    with _undisturbed():
+    with undisturbed():
         pace = Pace(round(plan.bar_seconds * NS_PER_S))
         begun = time.monotonic()
         for k in range(plan.bars):
@@ -155,20 +149,6 @@ def save(folder: Path, done: Rehearsal, tape: Tape, source: dict[str, Any], *, f
         for book in _book_days(tape):
             books.write(book)
     write_json_atomic(folder / "rehearsal.json", {**msgspec.to_builtins(done), "source": source})
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let threads change places quickly, and keep the collector from looking at what will not go away."""
-    interval = sys.getswitchinterval()
-    gc.collect()
-    gc.freeze()
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.unfreeze()
 
 
 def _told(

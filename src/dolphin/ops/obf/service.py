@@ -29,6 +29,7 @@ from dolphin.ops.obf.sources import BookSource, Counting
 from dolphin.ops.obf.standing import Standing
 from dolphin.ops.obf.state import Saved, read_state
 from dolphin.ops.obf.words import live
+from dolphin.ops.undisturbed import undisturbed
 
 LINES = 1000
 """Lines of the log that may wait to be written."""
@@ -98,7 +99,8 @@ class ObfService:
             part.start()
         self._tell(f"started: {len(self.beat.assets)} assets, a beat every {self.settings.cadence_s * 1e3:g} ms")
         try:
-            self._loop(seconds)
+            with undisturbed():
+                self._loop(seconds)
         finally:
             self._tell(f"stopping after {self.beat.beats} beats, {self.skipped} skipped")
             self._close()
