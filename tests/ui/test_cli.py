@@ -59,8 +59,9 @@ def test_the_tree_is_the_documented_one() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         *("", "data", "data make", "data import", "data download", "data instruments", "data verify"),
         *("factors", "factors import", "survival", "survival explain"),
-        *("exchange", "exchange sim", "forewarner", "forewarner train", "forewarner assess"),
-        *("obf", "obf run", "obf status"),
+        *("exchange", "exchange sim", "exchange watch", "forewarner", "forewarner train", "forewarner assess"),
+        *("obf", "obf run", "obf status", "rehearse"),
+        *("infra", "infra hazelcast", "infra hazelcast up", "infra hazelcast status", "infra hazelcast down"),
         *("grid", "grid get", "grid put", "grid watch", "grid dump", "grid load", "grid doctor"),
         *("scan", "scan run", "scan certify", "backtest", "parity", "why"),
     }
@@ -77,7 +78,10 @@ def test_help_teaches_with_an_example(words: tuple[str, ...], capsys: Capture) -
     assert max(len(line) for line in out.splitlines()) <= 120
 
 
-@pytest.mark.parametrize("words", [w for w in COMMANDS if len(w) == 2 or w in (("backtest",), ("why",))], ids=" ".join)
+LEAVES = [words for words in COMMANDS if not any(more[: len(words)] == words for more in COMMANDS if more != words)]
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_every_command_speaks_json(words: tuple[str, ...], capsys: Capture) -> None:
     run([*words, "--help"])
     assert "--json" in capsys.readouterr().out
