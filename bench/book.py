@@ -110,7 +110,7 @@ def get_us(n: int, repeats: int) -> dict[str, float]:
 
 
 def kernel_us(n: int, bars: int, repeats: int) -> float:
-    """The compiled loop, over as many bars as stay in the processor's caches, as a live step's one does; less what a
+    """The compiled loop, over few enough bars to stay in the processor's caches, as a live step's one does; less what a
     call of it for no bar at all takes, which is Python's."""
     snapshots, limits = made_snapshots(bars, n), records(LIMITS, 1)[0]
     limits.max_stale_bars, limits.max_age_s = MAX_STALE_BARS, MAX_AGE_S
@@ -148,7 +148,7 @@ def main(argv: list[str]) -> None:
     rows = [
         {
             "assets": n,
-            "kernel_us": kernel_us(n, 6400 // n, 3 if quick else 400),
+            "kernel_us": kernel_us(n, 800 // n, 3 if quick else 1000),
             "live_all_us": live_us(n, All, 50 if quick else 2000),
             "live_one_by_one_us": live_us(n, One, 50 if quick else 2000),
             "numpy_us": numpy_us(n, 50 if quick else 2000),

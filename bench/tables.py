@@ -179,10 +179,6 @@ def both(spread: dict[str, float], scale: float, digits: int) -> str:
     return f"{spread['min'] * scale:,.{digits}f} ({spread['median'] * scale:,.{digits}f})"
 
 
-YARDSTICK_NUMPY_US = 46.0
-"""NumPy's step for the book of 50 assets on the machine on which the goals of the book's kernels were set."""
-
-
 def goals(parts: dict[str, Report]) -> list[list[str]]:
     """Every goal that the parts at hand can judge: what, goal, met, verdict. Minima are judged."""
     rows: list[list[str]] = []
@@ -239,13 +235,10 @@ def goals(parts: dict[str, Report]) -> list[list[str]]:
         judge("depth messages to bands, one core", 1 / r["s"]["min"], 40_000, "messages/s", 0, at_least=True)
         judge("depth: memory grown by as many messages again", parts["depth"]["growth_mb"], 4.0, "MB", 1)
     goals_us = {50: (2.0, 60.0), 400: (12.0, 400.0)}
-    books = {r["assets"]: r for r in parts.get("book", {}).get("rows", [])}
-    for r in books.values():
+    for r in parts.get("book", {}).get("rows", []):
         if r["assets"] in goals_us:
             kernels, whole = goals_us[r["assets"]]
             judge(f"book, {r['assets']} assets: kernels per step", r["kernel_us"], kernels, "µs", 2)
-            scaled = r["kernel_us"] * YARDSTICK_NUMPY_US / books[50]["numpy_us"]
-            judge("the same, were numpy as fast as where the goal was set", scaled, kernels, "µs", 2)
             judge(f"book, {r['assets']} assets: `step_live` whole", r["live_all_us"], whole, "µs", 1)
     if "book" in parts:
         judge("book: the slowest `get_…`", max(parts["book"]["get_us"].values()), 1.0, "µs", 2)
