@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dolphin.core.errors import GridError
 from dolphin.grid.port import Maps
-from dolphin.grid.schemas import FEATURES, SHARD_FEATURE, SHARDS, Decoded, shard_of, symbols_in
+from dolphin.grid.schemas import FEATURES, SHARD_FEATURE, SHARDS, Decoded, shard_map, shard_of, symbols_in
 
 SHARD_MAPS = tuple(f"{FEATURES}_SHARD_{number:02d}" for number in range(SHARDS))
 """The ten maps."""
@@ -34,7 +34,7 @@ class ShardedFeatureStore:
         """Set several of one asset, which are all in one shard."""
         encoded = {self._place(symbol, name)[1]: SHARD_FEATURE.encode(value) for name, value in values.items()}
         if encoded:
-            self._grid.put_many(SHARD_MAPS[shard_of(symbol)], encoded)
+            self._grid.put_many(shard_map(symbol), encoded)
 
     def get(self, symbol: str, feature: str, default: float | None = None) -> float | None:
         """The feature, which may be None; `default` when it is not there. One that does not decode is refused with
@@ -49,7 +49,7 @@ class ShardedFeatureStore:
     def features(self, symbol: str) -> list[str]:
         """The names of the features that the asset has, sorted."""
         end = f"_{symbol}"
-        return [key.removesuffix(end) for key in self._grid.keys(SHARD_MAPS[shard_of(symbol)]) if key.endswith(end)]
+        return [key.removesuffix(end) for key in self._grid.keys(shard_map(symbol)) if key.endswith(end)]
 
     def symbols(self) -> tuple[str, ...]:
         """Every asset whose order book is in a shard, sorted: nobody needs a list of them."""

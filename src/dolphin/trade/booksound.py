@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LEAST, _MOST = 1e-6, 1e15
+from dolphin.book.kernels import LEAST_USD, MOST_USD
 
 
 def sound_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
@@ -19,5 +19,5 @@ def sound_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
     usd = np.concatenate((rows["bid_notional"], rows["ask_notional"]), axis=-1)
     base = np.concatenate((rows["bid_depth"], rows["ask_depth"]), axis=-1)
     nothing = usd == 0.0
-    amounts = nothing | ((usd >= _LEAST) & (usd <= _MOST))
-    return np.asarray((amounts & (base >= 0.0) & (base <= _MOST) & ~(nothing & (base > 0.0))).all(axis=-1))
+    amounts = nothing | ((usd >= LEAST_USD) & (usd <= MOST_USD))
+    return np.asarray((amounts & (base >= 0.0) & (base <= MOST_USD) & ~(nothing & (base > 0.0))).all(axis=-1))

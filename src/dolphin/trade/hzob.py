@@ -19,8 +19,9 @@ from dolphin.book.payload import decode_snapshot, seconds_of, snapshot_key
 from dolphin.core.clock import Clock, system_clock_ns
 from dolphin.core.errors import DataError, GridError
 from dolphin.core.records import Record
+from dolphin.grid.featurestore import SHARD_MAPS
 from dolphin.grid.port import Event
-from dolphin.grid.schemas import FEATURES, SHARDS, symbols_in
+from dolphin.grid.schemas import FEATURES, symbols_in
 from dolphin.trade.booksound import sound_rows
 from dolphin.trade.ports import GridPort
 
@@ -88,8 +89,8 @@ class HZOBProvider:
         """The assets that the grid has books or features of, sorted; those known here while it cannot be reached."""
         names = set(self._cache)
         with contextlib.suppress(GridError):
-            for shard in range(SHARDS):
-                names.update(symbols_in(self._grid.keys(f"{FEATURES}_SHARD_{shard:02d}")))
+            for shard in SHARD_MAPS:
+                names.update(symbols_in(self._grid.keys(shard)))
         return sorted(names)
 
     def refresh(self) -> int:

@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from dolphin.book.payload import seconds_of
 from dolphin.core.clock import ns_to_iso
-from dolphin.core.errors import DataError
 from dolphin.grid.values import BookFeatures, BookService, BookSnapshot, Iso, MacroBar, Seconds
 from dolphin.market.atomic import write_text_atomic
 from dolphin.ops.obf.beat import Frame
+from dolphin.ops.obf.cachefile import read_cache_file
 from dolphin.ops.obf.words import features_value, live, macro_bar, snapshot_value, status_of
 
 FEATURES_NAME, SCHEMA_NAME = "latest_ob_features.json", "SCHEMA.md"
@@ -83,16 +83,7 @@ def write_features(folder: Path, value: FeaturesFile) -> None:
 def read_features(folder: Path) -> FeaturesFile:
     """What the file in `folder` holds. Raises DataError, in one line, for one that is missing or not as SCHEMA.md has
     it: it is refused whole."""
-    path = folder / FEATURES_NAME
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=FeaturesFile)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); start `dolphin obf run` with that folder"
-        ) from None
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        line = " ".join(str(error).split())
-        raise DataError(f"{path}: not the features that SCHEMA.md beside it describes ({line})") from None
+    return read_cache_file(folder / FEATURES_NAME, FeaturesFile, "features that SCHEMA.md beside it describes")
 
 
 def schema_text() -> str:

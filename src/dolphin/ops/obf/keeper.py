@@ -12,12 +12,13 @@ from dolphin.ops.obf.featuresfile import features_file, write_features, write_sc
 from dolphin.ops.obf.metrics import ObfMetrics, write_metrics
 from dolphin.ops.obf.standing import Standing
 from dolphin.ops.obf.state import Saved, write_state
+from dolphin.ops.obf.worker import Worker
 
 Measure = Callable[[Frame, str, str], ObfMetrics]
 """Gives the metrics as of a frame, in a phase, with its detail."""
 
 
-class Keeper:
+class Keeper(Worker):
     """Writes features and metrics every `period_s`, a state when it is given one, and hands `lines` to `log`.
 
     A disk that fails is counted, told once, and tried again; the beat goes on.
@@ -39,16 +40,7 @@ class Keeper:
         self._failing = False
         self._state: Saved | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="obf-keeper", daemon=True)
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        super().__init__("keeper")
 
     def save(self, saved: Saved) -> None:
         """Have the state written at the next turn; a newer one takes its place."""
@@ -57,8 +49,7 @@ class Keeper:
     def close(self, timeout_s: float = 10.0) -> bool:
         """Write everything once more, with phase `stopped`; false when that took longer than `timeout_s`."""
         self._stop.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._ended_within(timeout_s)
 
     def _run(self) -> None:
         self._try(lambda: write_schema(self._folder))

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dolphin.core.errors import DataError
 from dolphin.market.atomic import write_text_atomic
 from dolphin.ops.obf.breaker import Breaker
+from dolphin.ops.obf.cachefile import read_cache_file
 from dolphin.ops.obf.publisher import PushCounts
 from dolphin.ops.obf.recorder import ArchiveCounts
 
@@ -93,12 +93,4 @@ def write_metrics(folder: Path, value: ObfMetrics) -> None:
 
 def read_metrics(folder: Path) -> ObfMetrics:
     """What the file in `folder` holds. Raises DataError, in one line, for one that is missing or not such a file."""
-    path = folder / METRICS_NAME
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ObfMetrics)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); start `dolphin obf run` with that folder"
-        ) from None
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise DataError(f"{path}: not the metrics of the OBF service ({' '.join(str(error).split())})") from None
+    return read_cache_file(folder / METRICS_NAME, ObfMetrics, "metrics of the OBF service")

@@ -25,6 +25,7 @@ from dolphin.ops.obf.breaker import Breaker
 from dolphin.ops.obf.settings import ObfSettings
 from dolphin.ops.obf.standing import Standing
 from dolphin.ops.obf.words import features_value, live, macro_bar, snapshot_value
+from dolphin.ops.obf.worker import Worker
 
 MACRO_BARS = 20
 """Bars in the macro map."""
@@ -48,7 +49,7 @@ class PushCounts(msgspec.Struct, kw_only=True):
     last_failure: str = ""
 
 
-class Publisher:
+class Publisher(Worker):
     """Pushes frames to `grid`, and tells `standing` how the breaker is.
 
     `offer` never waits. `close` pushes the last frame's heartbeat with phase `stopped`, unless the grid hangs.
@@ -79,16 +80,7 @@ class Publisher:
         self._heard_s = -float("inf")
         self._last: tuple[Frame, str] | None = None
         self._phase = ""
-        self._thread = threading.Thread(target=self._run, name="obf-publisher", daemon=True)
-
-    def start(self) -> None:
-        """Begin to push."""
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        super().__init__("publisher")
 
     def offer(self, frame: Frame) -> None:
         """Have it pushed, unless a newer one comes before."""
@@ -102,8 +94,7 @@ class Publisher:
         """Push what is there and the heartbeat `stopped`; false when that took longer than `timeout_s`."""
         self._closing = True
         self._wake.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._ended_within(timeout_s)
 
     def _run(self) -> None:
         while True:

@@ -21,6 +21,7 @@ from dolphin.market.bookwriter import BookWriter
 from dolphin.market.dayfile import day_path
 from dolphin.ops.obf.beat import Frame, Rows
 from dolphin.ops.obf.settings import ObfSettings
+from dolphin.ops.obf.worker import Worker
 
 CAPACITY = 100_000
 """Snapshots that may wait for the disk, 17 MB; the oldest give way."""
@@ -45,7 +46,7 @@ class ArchiveCounts(msgspec.Struct, kw_only=True):
     last_failure: str = ""
 
 
-class Recorder:
+class Recorder(Worker):
     """Records one snapshot of each asset every `archive_s` into `folder`, a folder of books as `--book` takes it.
 
     Raises ConfigError, when made, for a folder that another process records in, or that holds something else.
@@ -74,16 +75,7 @@ class Recorder:
         self._known = self._days()
         self._stop = threading.Event()
         self._flushed_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="obf-recorder", daemon=True)
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        super().__init__("recorder")
 
     def offer(self, frame: Frame) -> None:
         """Have the frame's snapshots recorded if it is time; never waits for the disk."""
@@ -111,8 +103,7 @@ class Recorder:
         if self._thread.ident is None:
             self._finish()
             return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._ended_within(timeout_s)
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +12,7 @@ import click
 from dolphin.core.clock import ns_to_iso
 from dolphin.core.errors import ConfigError
 from dolphin.ui.cli.console import note
+from dolphin.ui.cli.stopping import on_stop
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,7 +70,8 @@ def watch(
             raise ConfigError(f"{error} (--allow-remote)") from None
         raise
     options = LiveOptions(snapshot_limit=limit, tickers=tickers)
-    with LiveBooks(endpoints, names, options) as live, _stopped() as stop:
+    stop = threading.Event()
+    with LiveBooks(endpoints, names, options) as live, on_stop(stop.set):
         end = time.monotonic() + (seconds if seconds is not None else float("inf"))
         if as_json:
             _print_lines(live, stop, end)
@@ -83,18 +82,6 @@ def watch(
         f"stopped: {status.messages:,} messages, {status.trusted} of {len(status.books)} books trusted, "
         f"{status.snapshots.get('loaded', 0)} snapshots"
     )
-
-
-@contextmanager
-def _stopped() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, within the block."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print_lines(live: LiveBooks, stop: threading.Event, end: float) -> None:

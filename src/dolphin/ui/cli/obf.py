@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from dolphin.core.clock import NS_PER_S, system_clock_ns
 from dolphin.core.errors import ConfigError, DolphinError, GridError
 from dolphin.ui.cli.console import emit_json, json_option, note, print_table
 from dolphin.ui.cli.grid import grid_option, opened
+from dolphin.ui.cli.stopping import on_stop
 
 if TYPE_CHECKING:
     from dolphin.ops.obf.metrics import ObfMetrics
@@ -102,19 +102,12 @@ def run(
             note("First use: compiling the features of the book, about ten seconds. They are kept for the next run.")
         with opened(folder, make=True) as grid:
             service = ObfService(books, cache, grid=grid, archive=archive, settings=settings, log=note)
-            before = {number: signal.signal(number, lambda *_: service.stop()) for number in _ENDS}
-            try:
+            with on_stop(service.stop):
                 if not as_json:
                     click.echo(f"{len(books.symbols)} assets; grid {folder}, files {cache}; Ctrl-C ends it")
                 service.run(seconds)
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
     if as_json:
         emit_json(_plain(service.last_metrics()))
-
-
-_ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager

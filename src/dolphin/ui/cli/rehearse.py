@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import msgspec
 from dolphin.core.errors import ConfigError, ExchangeError
 from dolphin.ui.cli.compiling import ready_kernels
 from dolphin.ui.cli.console import emit_json, json_option, note, print_table, progress
+from dolphin.ui.cli.stopping import on_stop
 
 if TYPE_CHECKING:
     from dolphin.exchange.live.status import LiveStatus
@@ -90,9 +90,10 @@ def rehearse(
     ).checked()
     ready_kernels("prices", quiet=as_json, book=True)
     wanted = None if symbols.isdigit() else tuple(name.strip() for name in symbols.split(","))
+    stopped = threading.Event()
     with (
         _exchange(rest, ws, symbols, faults, seed) as (rest_url, ws_url),
-        _stopping() as stopped,
+        on_stop(stopped.set),
         LiveBooks(Endpoints(rest_url, ws_url), wanted) as live,
     ):
         _wait(live, sync_seconds, as_json)
@@ -139,20 +140,6 @@ def _exchange(rest: str | None, ws: str | None, symbols: str, faults: str, seed:
         finally:
             process.terminate()
             process.communicate()
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM end the rehearsal after the bar at hand; what was done until then is told."""
-    stopped = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell(done: Rehearsal, status: LiveStatus, as_json: bool) -> None:
